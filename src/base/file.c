@@ -1,0 +1,153 @@
+/* Whole files. */
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/random.h"
+
+int plane_file_read(const char *path, size_t max, struct plane_buffer *content,
+	struct plane_error *err)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return plane_error_errno(err, "open %s", path);
+	size_t total = 0;
+	for (;;) {
+		ssize_t got = read(fd, plane_buffer_reserve(content, 4096), 4096);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return plane_error_errno(err, "read %s", path);
+		if (got == 0)
+			return 0;
+		total += (size_t)got;
+		if (total > max)
+			return plane_error_set(err, EFBIG, "read %s: longer than %zu bytes", path, max);
+		content->len += (size_t)got;
+	}
+}
+
+int plane_file_write_all(int fd, const void *bytes, size_t len, struct plane_error *err)
+{
+	const char *next = bytes;
+	while (len > 0) {
+		ssize_t written = write(fd, next, len);
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written < 0)
+			return plane_error_errno(err, "write");
+		next += written;
+		len -= (size_t)written;
+	}
+	return 0;
+}
+
+static int write_and_rename(const char *temporary, const char *path, const void *bytes, size_t len,
+	mode_t mode, bool is_durable, struct plane_error *err)
+{
+	_cleanup_close_ int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+	if (fd < 0)
+		return plane_error_errno(err, "create %s", temporary);
+	if (plane_file_write_all(fd, bytes, len, err) < 0)
+		return plane_error_prefix(err, "%s", temporary);
+	if (is_durable && fsync(fd) < 0)
+		return plane_error_errno(err, "fsync %s", temporary);
+	if (rename(temporary, path) < 0)
+		return plane_error_errno(err, "rename %s to %s", temporary, path);
+	return 0;
+}
+
+int plane_file_replace(const char *path, const void *bytes, size_t len, mode_t mode,
+	bool is_durable, struct plane_error *err)
+{
+	char suffix[9];
+	plane_random_alphanumeric(suffix, 8);
+	_cleanup_free_ char *temporary = plane_strdupf("%s.%s.tmp", path, suffix);
+	int result = write_and_rename(temporary, path, bytes, len, mode, is_durable, err);
+	if (result < 0)
+		(void)unlink(temporary); /* it may not even exist */
+	return result;
+}
+
+int plane_file_make_directories(const char *path, mode_t mode, struct plane_error *err)
+{
+	_cleanup_free_ char *copy = plane_strdup(path);
+	for (char *slash = strchr(copy + 1, '/');; slash = strchr(slash + 1, '/')) {
+		if (slash)
+			*slash = '\0';
+		if (mkdir(copy, mode) < 0 && errno != EEXIST)
+			return plane_error_errno(err, "create directory %s", copy);
+		if (!slash)
+			return 0;
+		*slash = '/';
+	}
+}
+
+int plane_file_write_text(const char *path, const char *text, struct plane_error *err)
+{
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return plane_error_errno(err, "open %s", path);
+	if (write(fd, text, strlen(text)) < 0)
+		return plane_error_errno(err, "write \"%s\" to %s", text, path);
+	return 0;
+}
+
+static int remove_entry(int parent, const char *name, dev_t device, struct plane_error *err);
+
+static int remove_children(int owned_fd, dev_t device, struct plane_error *err)
+{
+	_cleanup_closedir_ DIR *dir = fdopendir(owned_fd);
+	if (!dir) {
+		(void)close(owned_fd);
+		return plane_error_errno(err, "read directory");
+	}
+	for (struct dirent *entry; (entry = readdir(dir));) {
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		int result = remove_entry(dirfd(dir), entry->d_name, device, err);
+		if (result < 0)
+			return result;
+	}
+	return 0;
+}
+
+static int remove_entry(int parent, const char *name, dev_t device, struct plane_error *err)
+{
+	if (unlinkat(parent, name, 0) == 0 || errno == ENOENT)
+		return 0;
+	if (errno != EISDIR && errno != EPERM)
+		return plane_error_errno(err, "remove %s", name);
+	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		int result = plane_error_errno(err, "open directory %s", name);
+		if (fd >= 0)
+			(void)close(fd);
+		return result;
+	}
+	if (st.st_dev != device) {
+		(void)close(fd);
+		return plane_error_set(err, EXDEV, "remove %s: a file system is mounted there", name);
+	}
+	if (remove_children(fd, device, err) < 0)
+		return plane_error_prefix(err, "%s", name);
+	if (unlinkat(parent, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		return plane_error_errno(err, "remove directory %s", name);
+	return 0;
+}
+
+int plane_file_remove_tree(const char *path, struct plane_error *err)
+{
+	struct stat st;
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : plane_error_errno(err, "look at %s", path);
+	return remove_entry(AT_FDCWD, path, st.st_dev, err);
+}

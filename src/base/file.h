@@ -1,0 +1,38 @@
+/* Files and directories, whole: read, replace atomically, make. */
+#ifndef PLANE_BASE_FILE_H
+#define PLANE_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+
+/** Appends the file's content; fails with -EFBIG when it is longer than `max` bytes. */
+int plane_file_read(const char *path, size_t max, struct plane_buffer *content,
+	struct plane_error *err);
+
+/**
+ * Replaces the file in one step (temporary file in the same directory, fsync when `is_durable`,
+ * rename): a reader or a crash sees the old content or the new, never a part.
+ */
+int plane_file_replace(const char *path, const void *bytes, size_t len, mode_t mode,
+	bool is_durable, struct plane_error *err);
+
+/** Makes the directory and its parents; existing ones are fine and keep their mode. */
+int plane_file_make_directories(const char *path, mode_t mode, struct plane_error *err);
+
+/** Writes all of it, going on after EINTR and short writes. */
+int plane_file_write_all(int fd, const void *bytes, size_t len, struct plane_error *err);
+
+/** Writes `text` to an existing file with one write(2): for /proc, /sys and cgroup files. */
+int plane_file_write_text(const char *path, const char *text, struct plane_error *err);
+
+/**
+ * Removes a tree without following symbolic links and without leaving its file system; a missing
+ * tree is fine. Works relative to directory descriptors, so a hostile tree cannot redirect it.
+ */
+int plane_file_remove_tree(const char *path, struct plane_error *err);
+
+#endif
