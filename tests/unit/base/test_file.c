@@ -1,0 +1,68 @@
+/* base/file.c: whole files and trees. */
+#include "../cmocka_all.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+
+static int make_directory(void **state)
+{
+	char template[] = "/tmp/plane-test-XXXXXX";
+	*state = plane_strdup(mkdtemp(template));
+	return 0;
+}
+
+static int remove_directory(void **state)
+{
+	struct plane_error err;
+	int result = plane_file_remove_tree(*state, &err);
+	free(*state);
+	return result;
+}
+
+static void a_file_is_replaced_whole(void **state)
+{
+	struct plane_error err = { 0 };
+	_cleanup_free_ char *path = plane_strdupf("%s/file", (char *)*state);
+	assert_int_equal(plane_file_replace(path, "one", 3, 0600, true, &err), 0);
+	assert_int_equal(plane_file_replace(path, "second", 6, 0600, false, &err), 0);
+	struct plane_buffer content = { 0 };
+	assert_int_equal(plane_file_read(path, 100, &content, &err), 0);
+	assert_string_equal(plane_buffer_text(&content), "second");
+	assert_true(plane_file_read(path, 3, &content, &err) < 0);
+	plane_buffer_finish(&content);
+	assert_true(plane_file_replace("/proc/none/x", "a", 1, 0600, false, &err) < 0);
+}
+
+static void removing_a_tree_does_not_follow_links(void **state)
+{
+	struct plane_error err = { 0 };
+	const char *root = *state;
+	_cleanup_free_ char *deep = plane_strdupf("%s/tree/a/b", root);
+	_cleanup_free_ char *kept = plane_strdupf("%s/kept", root);
+	_cleanup_free_ char *link = plane_strdupf("%s/tree/a/link", root);
+	_cleanup_free_ char *tree = plane_strdupf("%s/tree", root);
+	assert_int_equal(plane_file_make_directories(deep, 0755, &err), 0);
+	assert_int_equal(plane_file_make_directories(kept, 0755, &err), 0);
+	assert_int_equal(symlink(kept, link), 0);
+	assert_int_equal(plane_file_remove_tree(tree, &err), 0);
+	assert_int_not_equal(access(tree, F_OK), 0);
+	assert_int_equal(access(kept, F_OK), 0);
+	assert_int_equal(plane_file_remove_tree(tree, &err), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			a_file_is_replaced_whole, make_directory, remove_directory),
+		cmocka_unit_test_setup_teardown(
+			removing_a_tree_does_not_follow_links, make_directory, remove_directory),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
