@@ -1,0 +1,101 @@
+/* A small HTTP/1.1 server for the control plane: the controller's API and each role's /metrics.
+ * The loop thread moves bytes; a request handler runs on a pool thread, reads top to bottom and
+ * may block. Streams (server-sent events, logs) and WebSockets leave the pool: they are fed from
+ * the loop thread. Not for the proxy's data path. */
+#ifndef PLANE_NET_HTTP_SERVER_H
+#define PLANE_NET_HTTP_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <uv.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+
+struct plane_http_server;
+struct plane_http_stream;  /* an answer whose body is written bit by bit */
+struct plane_ws;           /* a WebSocket taken over from a request */
+
+struct plane_http_header {
+	char *name; /* lower case */
+	char *value;
+};
+
+/** One request with its whole body. Valid during the handler. */
+struct plane_http_request {
+	const char *method;
+	const char *path;  /* as sent, without the query, not decoded */
+	const char *query; /* without '?'; "" for none */
+	const struct plane_http_header *headers;
+	size_t header_count;
+	const char *body;
+	size_t body_len;
+	const char *peer_address; /* "ip" */
+	void *server_data;        /* the pointer given at creation */
+};
+
+/** First value of a header (name in lower case), or NULL. */
+const char *plane_http_request_header(const struct plane_http_request *request, const char *name);
+/** Decoded value of a query parameter; NULL when absent. The caller frees it. */
+char *plane_http_request_query(const struct plane_http_request *request, const char *name);
+
+struct plane_ws_listener {
+	void *data;
+	void (*on_text)(void *data, const char *text, size_t len);
+	/** The connection is gone (Close frame of the peer, error, or plane_ws_close); last call. */
+	void (*on_closed)(void *data);
+};
+
+/** What a handler answers. Zeroed is 200 with an empty body. */
+struct plane_http_response {
+	int status;
+	struct plane_buffer body;
+	struct plane_buffer extra_headers; /* complete lines "Name: value\r\n" */
+	const char *content_type;          /* literal; NULL for none */
+	/* At most one of these; called on the loop thread once the head was written: */
+	void (*start_stream)(void *data, struct plane_http_stream *stream);
+	void (*start_ws)(void *data, struct plane_ws *ws); /* answers 101 */
+	void *start_data;
+};
+
+/** Runs on a pool thread. Fills `response`. */
+typedef void (*plane_http_handler_fn)(
+	const struct plane_http_request *request, struct plane_http_response *response);
+
+struct plane_http_server_config {
+	const char *listen; /* "ip:port"; port 0 lets the kernel choose */
+	plane_http_handler_fn handler;
+	void *server_data;
+	int pool_threads;       /* own threads of this server */
+	size_t max_body_bytes;  /* 413 above */
+	int max_connections;    /* accepting pauses above */
+};
+
+struct plane_http_server *plane_http_server_create(
+	uv_loop_t *loop, const struct plane_http_server_config *config, struct plane_error *err);
+/** "ip:port" as bound. */
+const char *plane_http_server_address(const struct plane_http_server *server);
+/** Stops accepting, waits for running handlers, closes streams and WebSockets; then `on_closed`. */
+void plane_http_server_close(
+	struct plane_http_server *server, void (*on_closed)(void *data), void *data);
+
+/* Streams: loop thread only. */
+/** Called when the client went away or the stream was ended; last call for this stream. */
+void plane_http_stream_on_closed(
+	struct plane_http_stream *stream, void (*on_closed)(void *data), void *data);
+/** False when more than 4 MiB wait for a slow reader: the stream is then closed. */
+bool plane_http_stream_write(struct plane_http_stream *stream, const void *bytes, size_t len);
+void plane_http_stream_end(struct plane_http_stream *stream);
+
+/* WebSockets on the server's side: loop thread only. */
+void plane_ws_listen(struct plane_ws *ws, const struct plane_ws_listener *listener);
+/** False when more than 16 MiB wait for a slow peer: the connection is then closed. */
+bool plane_ws_send_text(struct plane_ws *ws, const char *text, size_t len);
+void plane_ws_close(struct plane_ws *ws);
+
+/** Runs `function` on the loop thread soon; callable from any thread while the server lives. */
+void plane_http_server_post(
+	struct plane_http_server *server, void (*function)(void *data), void *data);
+
+#endif
