@@ -141,7 +141,8 @@ static int read_end(const json_t *json, struct plane_backend_state *state, struc
 	int result = plane_json_get_int(
 		json, "exit_code", PLANE_JSON_OPTIONAL, INT32_MIN, INT32_MAX, &code, err);
 	if (result == 0)
-		result = plane_json_get_int(json, "signal", PLANE_JSON_OPTIONAL, 0, 128, &signal, err);
+		result = plane_json_get_int(
+			json, "signal", PLANE_JSON_OPTIONAL, 0, 128, &signal, err);
 	if (result == 0)
 		result = plane_json_get_bool(
 			json, "oom_killed", PLANE_JSON_OPTIONAL, &state->was_oom_killed, err);

@@ -37,16 +37,16 @@ enum plane_termination_reason {
 
 struct plane_backend_state {
 	enum plane_backend_status status;
-	char address[PLANE_ADDRESS_SIZE];         /* waiting, ready; else "" */
-	enum plane_backend_status last_status;    /* from terminating on: where it was before */
-	enum plane_termination_kind termination;  /* terminated (may be NONE) */
-	enum plane_termination_reason reason;     /* from terminating on */
-	bool has_exit_code;                       /* terminated */
+	char address[PLANE_ADDRESS_SIZE];        /* waiting, ready; else "" */
+	enum plane_backend_status last_status;   /* from terminating on: where it was before */
+	enum plane_termination_kind termination; /* terminated (may be NONE) */
+	enum plane_termination_reason reason;    /* from terminating on */
+	bool has_exit_code;                      /* terminated */
 	int exit_code;
 	/* Additions to the reference, left out of the JSON when they say nothing: */
-	int signal;           /* the signal that ended it, 0 for none */
+	int signal; /* the signal that ended it, 0 for none */
 	bool was_oom_killed;
-	char message[256];    /* why it failed, for people; "" for nothing */
+	char message[256]; /* why it failed, for people; "" for nothing */
 };
 
 const char *plane_backend_status_text(enum plane_backend_status status);

@@ -22,7 +22,8 @@ struct plane_handshake {
 	const char *name;
 	const char *version;
 	const char *git_hash;
-	const char *extensions[PLANE_EXTENSIONS_MAX]; /* NULL-terminated unless full; may be empty */
+	const char
+		*extensions[PLANE_EXTENSIONS_MAX]; /* NULL-terminated unless full; may be empty */
 };
 
 json_t *plane_handshake_write(const char *name, const char *const *extensions);
@@ -55,17 +56,17 @@ struct plane_backend_metrics {
 
 struct plane_drone_message {
 	enum plane_drone_message_kind kind;
-	const char *backend;   /* event, metrics, renew key */
-	const char *action_id; /* ack */
-	int64_t local_time_ms; /* heartbeat, renew key */
-	int64_t event_id;      /* event */
-	int64_t timestamp_ms;  /* event */
-	struct plane_backend_state state;      /* event */
-	struct plane_backend_metrics metrics;  /* metrics */
-	int64_t request_id;    /* logs: which request this answers */
-	const char *data;      /* logs: whole lines; may be "" */
-	bool is_end;           /* logs: nothing more comes */
-	const char *error;     /* logs: NULL, or why it ended */
+	const char *backend;                  /* event, metrics, renew key */
+	const char *action_id;                /* ack */
+	int64_t local_time_ms;                /* heartbeat, renew key */
+	int64_t event_id;                     /* event */
+	int64_t timestamp_ms;                 /* event */
+	struct plane_backend_state state;     /* event */
+	struct plane_backend_metrics metrics; /* metrics */
+	int64_t request_id;                   /* logs: which request this answers */
+	const char *data;                     /* logs: whole lines; may be "" */
+	bool is_end;                          /* logs: nothing more comes */
+	const char *error;                    /* logs: NULL, or why it ended */
 };
 
 json_t *plane_drone_message_write(const struct plane_drone_message *message);
@@ -86,9 +87,9 @@ enum plane_drone_order_kind {
 
 struct plane_drone_order {
 	enum plane_drone_order_kind kind;
-	const char *action_id; /* spawn, terminate */
-	const char *backend;   /* spawn, terminate, renew response, logs request */
-	int64_t drone_id;      /* spawn, terminate */
+	const char *action_id;    /* spawn, terminate */
+	const char *backend;      /* spawn, terminate, renew response, logs request */
+	int64_t drone_id;         /* spawn, terminate */
 	const json_t *executable; /* spawn: opaque here, read by plane_executable_read */
 	const char *key_name, *key_namespace, *key_tag; /* spawn */
 	bool has_deadlines;                             /* renew response: false is a refusal */

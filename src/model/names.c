@@ -41,8 +41,9 @@ int plane_name_check(const char *name, const char *prefix, struct plane_error *e
 	if (len == 0)
 		return plane_error_set(err, EINVAL, "name is empty");
 	if (len > PLANE_NAME_MAX)
-		return plane_error_set(err, EINVAL, "name \"%.60s...\" is %zu characters long, at most %d are allowed",
-			name, len, PLANE_NAME_MAX);
+		return plane_error_set(err, EINVAL,
+			"name \"%.60s...\" is %zu characters long, at most %d are allowed", name,
+			len, PLANE_NAME_MAX);
 	if (strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != len)
 		return plane_error_set(
 			err, EINVAL, "name \"%s\" may contain only a-z, 0-9 and '-'", name);
@@ -112,7 +113,8 @@ int plane_cluster_check(const char *cluster, struct plane_error *err)
 			err, EINVAL, "cluster \"%s\": the port must be 1 to 65535", cluster);
 	if (!is_host_name(cluster, host_len) && !is_bracketed_ipv6(cluster, host_len))
 		return plane_error_set(err, EINVAL,
-			"cluster \"%s\" is not a host name or address with an optional port", cluster);
+			"cluster \"%s\" is not a host name or address with an optional port",
+			cluster);
 	return 0;
 }
 
@@ -130,7 +132,8 @@ int plane_subdomain_check(const char *subdomain, struct plane_error *err)
 	for (size_t i = 0; i < len; i++)
 		if (!isalnum((unsigned char)subdomain[i]) && subdomain[i] != '-')
 			return plane_error_set(err, EINVAL,
-				"subdomain \"%s\" may contain only letters, digits and '-'", subdomain);
+				"subdomain \"%s\" may contain only letters, digits and '-'",
+				subdomain);
 	if (subdomain[0] == '-' || subdomain[len - 1] == '-')
 		return plane_error_set(
 			err, EINVAL, "subdomain \"%s\" may not begin or end with '-'", subdomain);
@@ -141,8 +144,8 @@ int plane_text_check(const char *text, const char *what, struct plane_error *err
 {
 	size_t len = strlen(text);
 	if (len > PLANE_TEXT_MAX)
-		return plane_error_set(err, EINVAL, "%s is %zu bytes long, at most %d are allowed", what,
-			len, PLANE_TEXT_MAX);
+		return plane_error_set(err, EINVAL, "%s is %zu bytes long, at most %d are allowed",
+			what, len, PLANE_TEXT_MAX);
 	for (size_t i = 0; i < len; i++)
 		if (iscntrl((unsigned char)text[i]))
 			return plane_error_set(

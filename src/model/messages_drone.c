@@ -1,0 +1,369 @@
+/* Messages between drone and controller. */
+#include "model/messages.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "model/tagged.h"
+
+static const struct {
+	const char *name;
+	size_t offset;
+} metric_fields[] = {
+	{ "mem_used", offsetof(struct plane_backend_metrics, mem_used) },
+	{ "mem_total", offsetof(struct plane_backend_metrics, mem_total) },
+	{ "mem_active", offsetof(struct plane_backend_metrics, mem_active) },
+	{ "mem_inactive", offsetof(struct plane_backend_metrics, mem_inactive) },
+	{ "mem_unevictable", offsetof(struct plane_backend_metrics, mem_unevictable) },
+	{ "mem_limit", offsetof(struct plane_backend_metrics, mem_limit) },
+	{ "cpu_used", offsetof(struct plane_backend_metrics, cpu_used) },
+	{ "sys_cpu", offsetof(struct plane_backend_metrics, sys_cpu) },
+};
+
+#define METRIC_COUNT (sizeof(metric_fields) / sizeof(metric_fields[0]))
+
+static int64_t *metric_at(struct plane_backend_metrics *metrics, size_t i)
+{
+	return (int64_t *)(void *)((char *)metrics + metric_fields[i].offset);
+}
+
+static json_t *write_metrics(const struct plane_drone_message *message)
+{
+	struct plane_backend_metrics metrics = message->metrics;
+	json_t *content = json_pack("{s:s}", "backend_id", message->backend);
+	for (size_t i = 0; i < METRIC_COUNT; i++)
+		json_object_set_new(
+			content, metric_fields[i].name, json_integer(*metric_at(&metrics, i)));
+	return content;
+}
+
+json_t *plane_drone_message_write(const struct plane_drone_message *m)
+{
+	switch (m->kind) {
+	case PLANE_DRONE_HEARTBEAT:
+		return json_pack(
+			"{s:{s:I}}", "Heartbeat", "local_time", (json_int_t)m->local_time_ms);
+	case PLANE_DRONE_BACKEND_EVENT:
+		return json_pack("{s:{s:I,s:s,s:o,s:I}}", "BackendEvent", "event_id",
+			(json_int_t)m->event_id, "backend_id", m->backend, "state",
+			plane_backend_state_write(&m->state), "timestamp",
+			(json_int_t)m->timestamp_ms);
+	case PLANE_DRONE_BACKEND_METRICS:
+		return plane_tagged_write("BackendMetrics", write_metrics(m));
+	case PLANE_DRONE_ACK_ACTION:
+		return json_pack("{s:{s:s}}", "AckAction", "action_id", m->action_id);
+	case PLANE_DRONE_RENEW_KEY:
+		return json_pack("{s:{s:s,s:I}}", "RenewKey", "backend", m->backend, "local_time",
+			(json_int_t)m->local_time_ms);
+	case PLANE_DRONE_LOGS_CHUNK:
+		return json_pack("{s:{s:I,s:s,s:b,s:s*}}", "LogsChunk", "request_id",
+			(json_int_t)m->request_id, "data", m->data, "end", m->is_end, "error",
+			m->error);
+	}
+	return NULL;
+}
+
+static int read_event(const json_t *json, struct plane_drone_message *m, struct plane_error *err)
+{
+	json_t *state = NULL;
+	int result = plane_json_get_int(
+		json, "event_id", PLANE_JSON_REQUIRED, 0, INT64_MAX, &m->event_id, err);
+	if (result == 0)
+		result = plane_json_get_text(
+			json, "backend_id", PLANE_JSON_REQUIRED, &m->backend, err);
+	if (result == 0)
+		result = plane_json_get_object(json, "state", PLANE_JSON_REQUIRED, &state, err);
+	if (result == 0)
+		result = plane_json_get_int(json, "timestamp", PLANE_JSON_REQUIRED, INT64_MIN,
+			INT64_MAX, &m->timestamp_ms, err);
+	return result < 0 ? result : plane_backend_state_read(state, &m->state, err);
+}
+
+static int read_metrics(const json_t *json, struct plane_drone_message *m, struct plane_error *err)
+{
+	int result = plane_json_get_text(json, "backend_id", PLANE_JSON_REQUIRED, &m->backend, err);
+	for (size_t i = 0; i < METRIC_COUNT && result == 0; i++)
+		result = plane_json_get_int(json, metric_fields[i].name, PLANE_JSON_REQUIRED,
+			INT64_MIN, INT64_MAX, metric_at(&m->metrics, i), err);
+	return result;
+}
+
+static int read_renew(const json_t *json, struct plane_drone_message *m, struct plane_error *err)
+{
+	int result = plane_json_get_text(json, "backend", PLANE_JSON_REQUIRED, &m->backend, err);
+	if (result == 0)
+		result = plane_json_get_int(json, "local_time", PLANE_JSON_REQUIRED, INT64_MIN,
+			INT64_MAX, &m->local_time_ms, err);
+	return result;
+}
+
+static int read_chunk(const json_t *json, struct plane_drone_message *m, struct plane_error *err)
+{
+	int result = plane_json_get_int(
+		json, "request_id", PLANE_JSON_REQUIRED, 0, INT64_MAX, &m->request_id, err);
+	if (result == 0)
+		result = plane_json_get_text(json, "data", PLANE_JSON_REQUIRED, &m->data, err);
+	if (result == 0)
+		result = plane_json_get_bool(json, "end", PLANE_JSON_REQUIRED, &m->is_end, err);
+	if (result == 0)
+		result = plane_json_get_text(json, "error", PLANE_JSON_OPTIONAL, &m->error, err);
+	return result;
+}
+
+static int read_drone_content(const char *tag, const json_t *content, struct plane_drone_message *m,
+	struct plane_error *err)
+{
+	if (strcmp(tag, "Heartbeat") == 0) {
+		m->kind = PLANE_DRONE_HEARTBEAT;
+		return plane_json_get_int(content, "local_time", PLANE_JSON_REQUIRED, INT64_MIN,
+			INT64_MAX, &m->local_time_ms, err);
+	}
+	if (strcmp(tag, "BackendEvent") == 0) {
+		m->kind = PLANE_DRONE_BACKEND_EVENT;
+		return read_event(content, m, err);
+	}
+	if (strcmp(tag, "BackendMetrics") == 0) {
+		m->kind = PLANE_DRONE_BACKEND_METRICS;
+		return read_metrics(content, m, err);
+	}
+	if (strcmp(tag, "AckAction") == 0) {
+		m->kind = PLANE_DRONE_ACK_ACTION;
+		return plane_json_get_text(
+			content, "action_id", PLANE_JSON_REQUIRED, &m->action_id, err);
+	}
+	if (strcmp(tag, "RenewKey") == 0) {
+		m->kind = PLANE_DRONE_RENEW_KEY;
+		return read_renew(content, m, err);
+	}
+	if (strcmp(tag, "LogsChunk") == 0) {
+		m->kind = PLANE_DRONE_LOGS_CHUNK;
+		return read_chunk(content, m, err);
+	}
+	return plane_error_set(err, ENOTSUP, "unknown message \"%.40s\" from a drone", tag);
+}
+
+int plane_drone_message_read(
+	const json_t *json, struct plane_drone_message *message, struct plane_error *err)
+{
+	struct plane_drone_message read = { 0 };
+	const char *tag;
+	const json_t *content;
+	int result = plane_tagged_read(json, &tag, &content, err);
+	if (result < 0)
+		return result;
+	result = read_drone_content(tag, content, &read, err);
+	if (result == 0)
+		*message = read;
+	return result == 0 || result == -ENOTSUP ? result : plane_error_prefix(err, "%.40s", tag);
+}
+
+static json_t *write_deadlines(const struct plane_deadlines *deadlines)
+{
+	return json_pack("{s:I,s:I,s:I}", "renew_at", (json_int_t)deadlines->renew_at_ms,
+		"soft_terminate_at", (json_int_t)deadlines->soft_terminate_at_ms,
+		"hard_terminate_at", (json_int_t)deadlines->hard_terminate_at_ms);
+}
+
+static json_t *write_action(const struct plane_drone_order *o, json_t *owned_action)
+{
+	return json_pack("{s:{s:s,s:s,s:I,s:o}}", "Action", "action_id", o->action_id, "backend_id",
+		o->backend, "drone_id", (json_int_t)o->drone_id, "action", owned_action);
+}
+
+static json_t *write_spawn(const struct plane_drone_order *o)
+{
+	json_t *key = json_pack("{s:{s:s,s:s,s:s},s:o,s:I}", "key", "name", o->key_name,
+		"namespace", o->key_namespace, "tag", o->key_tag, "deadlines",
+		write_deadlines(&o->deadlines), "token", (json_int_t)o->fencing_token);
+	return json_pack("{s:{s:O,s:o,s:s?}}", "Spawn", "executable", o->executable, "key", key,
+		"static_token", o->static_token);
+}
+
+json_t *plane_drone_order_write(const struct plane_drone_order *o)
+{
+	switch (o->kind) {
+	case PLANE_ORDER_SPAWN:
+		return write_action(o, write_spawn(o));
+	case PLANE_ORDER_TERMINATE:
+		return write_action(o, json_pack("{s:{s:s,s:s?}}", "Terminate", "kind",
+					       plane_termination_kind_text(o->termination),
+					       "reason", plane_termination_reason_text(o->reason)));
+	case PLANE_ORDER_ACK_EVENT:
+		return json_pack("{s:{s:I}}", "AckEvent", "event_id", (json_int_t)o->event_id);
+	case PLANE_ORDER_RENEW_KEY_RESPONSE:
+		return json_pack("{s:{s:s,s:o}}", "RenewKeyResponse", "backend", o->backend,
+			"deadlines",
+			o->has_deadlines ? write_deadlines(&o->deadlines) : json_null());
+	case PLANE_ORDER_LOGS_REQUEST:
+		return json_pack("{s:{s:I,s:s,s:I,s:b}}", "LogsRequest", "request_id",
+			(json_int_t)o->request_id, "backend_id", o->backend, "tail",
+			(json_int_t)o->tail_lines, "follow", o->is_follow);
+	case PLANE_ORDER_LOGS_CANCEL:
+		return json_pack(
+			"{s:{s:I}}", "LogsCancel", "request_id", (json_int_t)o->request_id);
+	}
+	return NULL;
+}
+
+static int read_deadlines(
+	const json_t *json, struct plane_deadlines *deadlines, struct plane_error *err)
+{
+	int result = plane_json_get_int(json, "renew_at", PLANE_JSON_REQUIRED, INT64_MIN, INT64_MAX,
+		&deadlines->renew_at_ms, err);
+	if (result == 0)
+		result = plane_json_get_int(json, "soft_terminate_at", PLANE_JSON_REQUIRED,
+			INT64_MIN, INT64_MAX, &deadlines->soft_terminate_at_ms, err);
+	if (result == 0)
+		result = plane_json_get_int(json, "hard_terminate_at", PLANE_JSON_REQUIRED,
+			INT64_MIN, INT64_MAX, &deadlines->hard_terminate_at_ms, err);
+	return result;
+}
+
+static int read_acquired_key(
+	const json_t *acquired, struct plane_drone_order *o, struct plane_error *err)
+{
+	json_t *key = NULL, *deadlines = NULL;
+	o->key_namespace = o->key_tag = "";
+	int result = plane_json_get_object(acquired, "key", PLANE_JSON_REQUIRED, &key, err);
+	if (result == 0)
+		result = plane_json_get_object(
+			acquired, "deadlines", PLANE_JSON_REQUIRED, &deadlines, err);
+	if (result == 0)
+		result = plane_json_get_int(acquired, "token", PLANE_JSON_REQUIRED, INT64_MIN,
+			INT64_MAX, &o->fencing_token, err);
+	if (result == 0)
+		result = plane_json_get_text(key, "name", PLANE_JSON_REQUIRED, &o->key_name, err);
+	if (result == 0)
+		result = plane_json_get_text(
+			key, "namespace", PLANE_JSON_DEFAULT, &o->key_namespace, err);
+	if (result == 0)
+		result = plane_json_get_text(key, "tag", PLANE_JSON_DEFAULT, &o->key_tag, err);
+	return result < 0 ? result : read_deadlines(deadlines, &o->deadlines, err);
+}
+
+static int read_spawn(const json_t *json, struct plane_drone_order *o, struct plane_error *err)
+{
+	json_t *acquired = NULL, *executable = NULL;
+	int result = plane_json_get_any(json, "executable", PLANE_JSON_REQUIRED, &executable, err);
+	if (result == 0)
+		result = plane_json_get_object(json, "key", PLANE_JSON_REQUIRED, &acquired, err);
+	if (result == 0)
+		result = plane_json_get_text(
+			json, "static_token", PLANE_JSON_OPTIONAL, &o->static_token, err);
+	if (result < 0)
+		return result;
+	o->kind = PLANE_ORDER_SPAWN;
+	o->executable = executable;
+	return read_acquired_key(acquired, o, err);
+}
+
+static int read_terminate(const json_t *json, struct plane_drone_order *o, struct plane_error *err)
+{
+	const char *kind = NULL, *reason = NULL;
+	int result = plane_json_get_text(json, "kind", PLANE_JSON_REQUIRED, &kind, err);
+	if (result == 0)
+		result = plane_json_get_text(json, "reason", PLANE_JSON_REQUIRED, &reason, err);
+	if (result < 0)
+		return result;
+	o->kind = PLANE_ORDER_TERMINATE;
+	if (!plane_termination_kind_parse(kind, &o->termination))
+		return plane_error_set(err, EPROTO, "kind: unknown kind \"%.40s\"", kind);
+	if (!plane_termination_reason_parse(reason, &o->reason))
+		return plane_error_set(err, EPROTO, "reason: unknown reason \"%.40s\"", reason);
+	return 0;
+}
+
+static int read_action(const json_t *json, struct plane_drone_order *o, struct plane_error *err)
+{
+	json_t *action = NULL;
+	const char *tag;
+	const json_t *content;
+	int result =
+		plane_json_get_text(json, "action_id", PLANE_JSON_REQUIRED, &o->action_id, err);
+	if (result == 0)
+		result = plane_json_get_text(
+			json, "backend_id", PLANE_JSON_REQUIRED, &o->backend, err);
+	if (result == 0)
+		result = plane_json_get_int(json, "drone_id", PLANE_JSON_REQUIRED, INT64_MIN,
+			INT64_MAX, &o->drone_id, err);
+	if (result == 0)
+		result = plane_json_get_object(json, "action", PLANE_JSON_REQUIRED, &action, err);
+	if (result == 0)
+		result = plane_tagged_read(action, &tag, &content, err);
+	if (result < 0)
+		return result;
+	if (strcmp(tag, "Spawn") == 0)
+		return read_spawn(content, o, err);
+	if (strcmp(tag, "Terminate") == 0)
+		return read_terminate(content, o, err);
+	return plane_error_set(err, ENOTSUP, "unknown action \"%.40s\"", tag);
+}
+
+static int read_renew_response(
+	const json_t *json, struct plane_drone_order *o, struct plane_error *err)
+{
+	json_t *deadlines = NULL;
+	int result = plane_json_get_text(json, "backend", PLANE_JSON_REQUIRED, &o->backend, err);
+	if (result == 0)
+		result = plane_json_get_object(
+			json, "deadlines", PLANE_JSON_OPTIONAL, &deadlines, err);
+	o->kind = PLANE_ORDER_RENEW_KEY_RESPONSE;
+	o->has_deadlines = deadlines != NULL;
+	return result < 0 || !deadlines ? result : read_deadlines(deadlines, &o->deadlines, err);
+}
+
+static int read_logs_request(
+	const json_t *json, struct plane_drone_order *o, struct plane_error *err)
+{
+	o->kind = PLANE_ORDER_LOGS_REQUEST;
+	int result = plane_json_get_int(
+		json, "request_id", PLANE_JSON_REQUIRED, 0, INT64_MAX, &o->request_id, err);
+	if (result == 0)
+		result = plane_json_get_text(
+			json, "backend_id", PLANE_JSON_REQUIRED, &o->backend, err);
+	if (result == 0)
+		result = plane_json_get_int(
+			json, "tail", PLANE_JSON_REQUIRED, -1, INT64_MAX, &o->tail_lines, err);
+	if (result == 0)
+		result = plane_json_get_bool(
+			json, "follow", PLANE_JSON_REQUIRED, &o->is_follow, err);
+	return result;
+}
+
+static int read_order_content(const char *tag, const json_t *content, struct plane_drone_order *o,
+	struct plane_error *err)
+{
+	if (strcmp(tag, "Action") == 0)
+		return read_action(content, o, err);
+	if (strcmp(tag, "AckEvent") == 0) {
+		o->kind = PLANE_ORDER_ACK_EVENT;
+		return plane_json_get_int(
+			content, "event_id", PLANE_JSON_REQUIRED, 0, INT64_MAX, &o->event_id, err);
+	}
+	if (strcmp(tag, "RenewKeyResponse") == 0)
+		return read_renew_response(content, o, err);
+	if (strcmp(tag, "LogsRequest") == 0)
+		return read_logs_request(content, o, err);
+	if (strcmp(tag, "LogsCancel") == 0) {
+		o->kind = PLANE_ORDER_LOGS_CANCEL;
+		return plane_json_get_int(content, "request_id", PLANE_JSON_REQUIRED, 0, INT64_MAX,
+			&o->request_id, err);
+	}
+	return plane_error_set(err, ENOTSUP, "unknown message \"%.40s\" from the controller", tag);
+}
+
+int plane_drone_order_read(
+	const json_t *json, struct plane_drone_order *order, struct plane_error *err)
+{
+	struct plane_drone_order read = { 0 };
+	const char *tag;
+	const json_t *content;
+	int result = plane_tagged_read(json, &tag, &content, err);
+	if (result < 0)
+		return result;
+	result = read_order_content(tag, content, &read, err);
+	if (result == 0)
+		*order = read;
+	return result == 0 || result == -ENOTSUP ? result : plane_error_prefix(err, "%.40s", tag);
+}
