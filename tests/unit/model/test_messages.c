@@ -1,0 +1,220 @@
+/* Every socket message, against its exact bytes: what the original writes must be read and written
+ * again as the same JSON. */
+#include "../cmocka_all.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "model/messages.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static json_t *parse(const char *text)
+{
+	struct plane_error err = { 0 };
+	json_t *json = plane_json_parse(text, strlen(text), &err);
+	if (!json)
+		fail_msg("%s: %s", text, err.message);
+	return json;
+}
+
+/* Takes `owned_again`. */
+static void assert_same_json(const json_t *json, json_t *owned_again)
+{
+	_cleanup_free_ char *before = plane_json_dump(json);
+	_cleanup_free_ char *after = plane_json_dump(owned_again);
+	assert_string_equal(before, after);
+	json_decref(owned_again);
+}
+
+static const char *const drone_messages[] = {
+	"{\"Heartbeat\":{\"local_time\":1700000000000}}",
+	"{\"BackendEvent\":{\"event_id\":7,\"backend_id\":\"abc\",\"state\":{\"status\":"
+	"\"loading\"},"
+	"\"timestamp\":1700000000000}}",
+	"{\"BackendEvent\":{\"event_id\":8,\"backend_id\":\"abc\",\"state\":{\"status\":\"ready\","
+	"\"address\":\"127.0.0.1:32768\"},\"timestamp\":1}}",
+	"{\"BackendEvent\":{\"event_id\":9,\"backend_id\":\"abc\",\"state\":{\"status\":"
+	"\"terminating\","
+	"\"last_status\":\"ready\",\"termination\":\"soft\",\"reason\":\"swept\"},\"timestamp\":1}"
+	"}",
+	"{\"BackendEvent\":{\"event_id\":9,\"backend_id\":\"abc\",\"state\":{\"status\":"
+	"\"hard-terminating\",\"last_status\":\"ready\",\"reason\":\"external\"},\"timestamp\":1}}",
+	"{\"BackendEvent\":{\"event_id\":9,\"backend_id\":\"abc\",\"state\":{\"status\":"
+	"\"terminated\","
+	"\"last_status\":\"ready\",\"termination\":\"soft\",\"reason\":\"external\",\"exit_code\":"
+	"0},"
+	"\"timestamp\":1}}",
+	"{\"BackendEvent\":{\"event_id\":9,\"backend_id\":\"abc\",\"state\":{\"status\":"
+	"\"terminated\","
+	"\"last_status\":\"ready\",\"termination\":null,\"reason\":null,\"exit_code\":137,"
+	"\"oom_killed\":true,\"signal\":9,\"message\":\"m\"},\"timestamp\":1}}",
+	"{\"BackendMetrics\":{\"backend_id\":\"abc\",\"mem_used\":1,\"mem_total\":2,\"mem_active\":"
+	"3,"
+	"\"mem_inactive\":4,\"mem_unevictable\":5,\"mem_limit\":6,\"cpu_used\":7,\"sys_cpu\":8}}",
+	"{\"AckAction\":{\"action_id\":\"ak-xxxxxxxxxxxxxx\"}}",
+	"{\"RenewKey\":{\"backend\":\"abc\",\"local_time\":1700000000000}}",
+	"{\"LogsChunk\":{\"request_id\":1,\"data\":\"line\\n\",\"end\":false}}",
+	"{\"LogsChunk\":{\"request_id\":1,\"data\":\"\",\"end\":true,\"error\":\"gone\"}}",
+};
+
+static void drone_messages_survive_reading_and_writing(void **state)
+{
+	for (size_t i = 0; i < COUNT(drone_messages); i++) {
+		_cleanup_json_ json_t *json = parse(drone_messages[i]);
+		struct plane_drone_message message;
+		struct plane_error err = { 0 };
+		if (plane_drone_message_read(json, &message, &err) < 0)
+			fail_msg("%s: %s", drone_messages[i], err.message);
+		assert_same_json(json, plane_drone_message_write(&message));
+	}
+}
+
+static const char *const drone_orders[] = {
+	"{\"Action\":{\"action_id\":\"ak-1\",\"backend_id\":\"abc\",\"drone_id\":3,\"action\":{"
+	"\"Spawn\":"
+	"{\"executable\":{\"image\":\"i\"},\"key\":{\"key\":{\"name\":\"k\",\"namespace\":\"\","
+	"\"tag\":\"\"},"
+	"\"deadlines\":{\"renew_at\":1,\"soft_terminate_at\":2,\"hard_terminate_at\":3},"
+	"\"token\":1700000000000},\"static_token\":null}}}}",
+	"{\"Action\":{\"action_id\":\"ak-1\",\"backend_id\":\"abc\",\"drone_id\":3,\"action\":"
+	"{\"Terminate\":{\"kind\":\"soft\",\"reason\":\"external\"}}}}",
+	"{\"AckEvent\":{\"event_id\":7}}",
+	"{\"RenewKeyResponse\":{\"backend\":\"abc\",\"deadlines\":{\"renew_at\":1,\"soft_terminate_"
+	"at\":2,"
+	"\"hard_terminate_at\":3}}}",
+	"{\"RenewKeyResponse\":{\"backend\":\"abc\",\"deadlines\":null}}",
+	"{\"LogsRequest\":{\"request_id\":4,\"backend_id\":\"abc\",\"tail\":-1,\"follow\":true}}",
+	"{\"LogsCancel\":{\"request_id\":4}}",
+};
+
+static void drone_orders_survive_reading_and_writing(void **state)
+{
+	for (size_t i = 0; i < COUNT(drone_orders); i++) {
+		_cleanup_json_ json_t *json = parse(drone_orders[i]);
+		struct plane_drone_order order;
+		struct plane_error err = { 0 };
+		if (plane_drone_order_read(json, &order, &err) < 0)
+			fail_msg("%s: %s", drone_orders[i], err.message);
+		assert_same_json(json, plane_drone_order_write(&order));
+	}
+}
+
+static const char *const proxy_messages[] = {
+	"{\"RouteInfoRequest\":{\"token\":\"t\"}}",
+	"{\"KeepAlive\":\"backendid\"}",
+	"{\"CertManagerRequest\":\"CertLeaseRequest\"}",
+	"{\"CertManagerRequest\":{\"SetTxtRecord\":{\"txt_value\":\"v\"}}}",
+	"{\"CertManagerRequest\":\"ReleaseCertLease\"}",
+};
+
+static const char *const proxy_orders[] = {
+	"{\"RouteInfoResponse\":{\"token\":\"t\",\"route_info\":null}}",
+	"{\"RouteInfoResponse\":{\"token\":\"t\",\"route_info\":{\"backend_id\":\"abc\","
+	"\"address\":\"10.0.0.5:32768\",\"secret_token\":\"s\",\"cluster\":\"localhost:9090\","
+	"\"user\":null,\"user_data\":{},\"subdomain\":null}}}",
+	"{\"RouteInfoResponse\":{\"token\":\"t\",\"route_info\":{\"backend_id\":\"abc\","
+	"\"address\":\"10.0.0.5:32768\",\"secret_token\":\"\",\"cluster\":\"localhost:9090\","
+	"\"user\":\"u\",\"user_data\":null,\"subdomain\":\"x\"}}}",
+	"{\"CertManagerResponse\":{\"CertLeaseResponse\":{\"accepted\":true}}}",
+	"{\"CertManagerResponse\":{\"SetTxtRecordResponse\":{\"accepted\":false}}}",
+	"{\"BackendRemoved\":{\"backend\":\"abc\"}}",
+	"{\"RevokeTokens\":{\"backend\":\"abc\",\"user\":\"u\"}}",
+};
+
+static void proxy_messages_survive_reading_and_writing(void **state)
+{
+	struct plane_error err = { 0 };
+	for (size_t i = 0; i < COUNT(proxy_messages); i++) {
+		_cleanup_json_ json_t *json = parse(proxy_messages[i]);
+		struct plane_proxy_message message;
+		assert_int_equal(plane_proxy_message_read(json, &message, &err), 0);
+		assert_same_json(json, plane_proxy_message_write(&message));
+	}
+	for (size_t i = 0; i < COUNT(proxy_orders); i++) {
+		_cleanup_json_ json_t *json = parse(proxy_orders[i]);
+		struct plane_proxy_order order;
+		assert_int_equal(plane_proxy_order_read(json, &order, &err), 0);
+		assert_same_json(json, plane_proxy_order_write(&order));
+	}
+}
+
+static const char *const malformed[] = {
+	"5",
+	"null",
+	"[]",
+	"{}",
+	"\"Heartbeat\"",
+	"{\"Heartbeat\":{}}",
+	"{\"Heartbeat\":{\"local_time\":1.5}}",
+	"{\"Heartbeat\":null}",
+	"{\"Heartbeat\":{\"local_time\":1},\"AckAction\":{\"action_id\":\"a\"}}",
+	"{\"BackendEvent\":{\"event_id\":7,\"backend_id\":\"abc\",\"state\":{\"status\":\"Ready\"},"
+	"\"timestamp\":1}}",
+	"{\"BackendEvent\":{\"event_id\":7,\"backend_id\":\"abc\",\"state\":{\"status\":\"ready\"},"
+	"\"timestamp\":1}}",
+	"{\"KeepAlive\":5}",
+	"{\"CertManagerRequest\":\"SetTxtRecord\"}",
+	"{\"Action\":{\"action_id\":\"ak-1\",\"backend_id\":\"abc\",\"drone_id\":3,\"action\":"
+	"{\"Terminate\":{\"kind\":\"gently\",\"reason\":\"external\"}}}}",
+};
+
+static void malformed_messages_are_errors(void **state)
+{
+	for (size_t i = 0; i < COUNT(malformed); i++) {
+		_cleanup_json_ json_t *json = parse(malformed[i]);
+		struct plane_error err = { 0 };
+		struct plane_drone_message drone_message;
+		struct plane_drone_order drone_order;
+		struct plane_proxy_message proxy_message;
+		struct plane_proxy_order proxy_order;
+		struct plane_handshake handshake;
+		assert_true(plane_drone_message_read(json, &drone_message, &err) < 0);
+		assert_true(plane_drone_order_read(json, &drone_order, &err) < 0);
+		assert_true(plane_proxy_message_read(json, &proxy_message, &err) < 0);
+		assert_true(plane_proxy_order_read(json, &proxy_order, &err) < 0);
+		assert_true(plane_handshake_read(json, &handshake, &err) < 0);
+		assert_true(err.message[0] != '\0');
+	}
+}
+
+static void unknown_messages_are_told_apart_from_malformed_ones(void **state)
+{
+	struct plane_error err = { 0 };
+	struct plane_drone_message message;
+	_cleanup_json_ json_t *unknown = parse("{\"NewThing\":{}}");
+	assert_int_equal(plane_drone_message_read(unknown, &message, &err), -ENOTSUP);
+	_cleanup_json_ json_t *malformed_one = parse("{\"Heartbeat\":{}}");
+	assert_int_equal(plane_drone_message_read(malformed_one, &message, &err), -EPROTO);
+}
+
+static void handshakes_of_the_original_and_of_ours_are_read(void **state)
+{
+	struct plane_error err = { 0 };
+	struct plane_handshake handshake;
+	_cleanup_json_ json_t *original = parse("{\"version\":{\"version\":\"0.5.5\",\"git_hash\":"
+						"\"abca8022\"},\"name\":\"dr-x\"}");
+	assert_int_equal(plane_handshake_read(original, &handshake, &err), 0);
+	assert_string_equal(handshake.name, "dr-x");
+	assert_false(plane_handshake_has(&handshake, PLANE_EXTENSION_LOGS));
+	const char *const extensions[] = { PLANE_EXTENSION_LOGS, NULL };
+	_cleanup_json_ json_t *ours = plane_handshake_write("dr-y", extensions);
+	assert_int_equal(plane_handshake_read(ours, &handshake, &err), 0);
+	assert_true(plane_handshake_has(&handshake, PLANE_EXTENSION_LOGS));
+	assert_false(plane_handshake_has(&handshake, PLANE_EXTENSION_REVOKE));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(drone_messages_survive_reading_and_writing),
+		cmocka_unit_test(drone_orders_survive_reading_and_writing),
+		cmocka_unit_test(proxy_messages_survive_reading_and_writing),
+		cmocka_unit_test(malformed_messages_are_errors),
+		cmocka_unit_test(unknown_messages_are_told_apart_from_malformed_ones),
+		cmocka_unit_test(handshakes_of_the_original_and_of_ours_are_read),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
