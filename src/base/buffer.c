@@ -53,7 +53,8 @@ void plane_buffer_addf(struct plane_buffer *buffer, const char *format, ...)
 	int len = vsnprintf(NULL, 0, format, args);
 	va_end(args);
 	if (len > 0) {
-		vsnprintf(plane_buffer_reserve(buffer, (size_t)len + 1), (size_t)len + 1, format, again);
+		vsnprintf(plane_buffer_reserve(buffer, (size_t)len + 1), (size_t)len + 1, format,
+			again);
 		buffer->len += (size_t)len;
 	}
 	va_end(again);

@@ -5,7 +5,8 @@
 #include <stddef.h>
 
 struct plane_buffer {
-	char *data; /* NULL until something is added; not terminated unless plane_buffer_text says so */
+	char *data; /* NULL until something is added; not terminated unless plane_buffer_text says
+		       so */
 	size_t len;
 	size_t capacity;
 };

@@ -12,8 +12,8 @@
 #include "base/cleanup.h"
 #include "base/random.h"
 
-int plane_file_read(const char *path, size_t max, struct plane_buffer *content,
-	struct plane_error *err)
+int plane_file_read(
+	const char *path, size_t max, struct plane_buffer *content, struct plane_error *err)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -29,7 +29,8 @@ int plane_file_read(const char *path, size_t max, struct plane_buffer *content,
 			return 0;
 		total += (size_t)got;
 		if (total > max)
-			return plane_error_set(err, EFBIG, "read %s: longer than %zu bytes", path, max);
+			return plane_error_set(
+				err, EFBIG, "read %s: longer than %zu bytes", path, max);
 		content->len += (size_t)got;
 	}
 }
@@ -135,7 +136,8 @@ static int remove_entry(int parent, const char *name, dev_t device, struct plane
 	}
 	if (st.st_dev != device) {
 		(void)close(fd);
-		return plane_error_set(err, EXDEV, "remove %s: a file system is mounted there", name);
+		return plane_error_set(
+			err, EXDEV, "remove %s: a file system is mounted there", name);
 	}
 	if (remove_children(fd, device, err) < 0)
 		return plane_error_prefix(err, "%s", name);

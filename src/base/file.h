@@ -10,8 +10,8 @@
 #include "base/error.h"
 
 /** Appends the file's content; fails with -EFBIG when it is longer than `max` bytes. */
-int plane_file_read(const char *path, size_t max, struct plane_buffer *content,
-	struct plane_error *err);
+int plane_file_read(
+	const char *path, size_t max, struct plane_buffer *content, struct plane_error *err);
 
 /**
  * Replaces the file in one step (temporary file in the same directory, fsync when `is_durable`,

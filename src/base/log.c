@@ -28,7 +28,8 @@ void plane_log_init(const char *role, enum plane_log_level level, enum plane_log
 	config.role = role;
 	config.level = level;
 	config.format = format;
-	config.is_colored = format == PLANE_LOG_PRETTY && isatty(STDERR_FILENO) && !getenv("NO_COLOR");
+	config.is_colored =
+		format == PLANE_LOG_PRETTY && isatty(STDERR_FILENO) && !getenv("NO_COLOR");
 }
 
 bool plane_log_parse_level(const char *text, enum plane_log_level *level)
@@ -70,9 +71,10 @@ static void format_pretty(struct plane_buffer *line, enum plane_log_level level,
 	const char *backend, const char *message)
 {
 	static const char *const colors[] = { "\033[2m", "\033[32m", "\033[33m", "\033[31m" };
-	plane_buffer_addf(line, "%s %s%-5s%s %s: %s%s%s", time, config.is_colored ? colors[level] : "",
-		level_names[level], config.is_colored ? "\033[0m" : "", config.role,
-		backend ? backend : "", backend ? ": " : "", message);
+	plane_buffer_addf(line, "%s %s%-5s%s %s: %s%s%s", time,
+		config.is_colored ? colors[level] : "", level_names[level],
+		config.is_colored ? "\033[0m" : "", config.role, backend ? backend : "",
+		backend ? ": " : "", message);
 }
 
 /* What came from outside must not forge lines or move a terminal's cursor. */

@@ -34,7 +34,8 @@ bool plane_text_equal_secret(const char *a, size_t a_len, const char *b, size_t 
 
 bool plane_text_parse_int(const char *text, int64_t min, int64_t max, int64_t *value)
 {
-	if (!isdigit((unsigned char)text[0]) && !(text[0] == '-' && isdigit((unsigned char)text[1])))
+	if (!isdigit((unsigned char)text[0]) &&
+		!(text[0] == '-' && isdigit((unsigned char)text[1])))
 		return false;
 	char *end;
 	errno = 0;

@@ -21,7 +21,8 @@ struct plane_channel_listener {
 	void (*on_connected)(void *data, const struct plane_handshake *peer);
 	/** One message; borrowed. Frames that are not JSON are logged and skipped before. */
 	void (*on_message)(void *data, const json_t *message);
-	/** The connection that was reported connected is gone; another attempt follows by itself. */
+	/** The connection that was reported connected is gone; another attempt follows by itself.
+	 */
 	void (*on_disconnected)(void *data);
 };
 

@@ -14,8 +14,8 @@
 #include "base/error.h"
 
 struct plane_http_server;
-struct plane_http_stream;  /* an answer whose body is written bit by bit */
-struct plane_ws;           /* a WebSocket taken over from a request */
+struct plane_http_stream; /* an answer whose body is written bit by bit */
+struct plane_ws;          /* a WebSocket taken over from a request */
 
 struct plane_http_header {
 	char *name; /* lower case */
@@ -43,7 +43,8 @@ char *plane_http_request_query(const struct plane_http_request *request, const c
 struct plane_ws_listener {
 	void *data;
 	void (*on_text)(void *data, const char *text, size_t len);
-	/** The connection is gone (Close frame of the peer, error, or plane_ws_close); last call. */
+	/** The connection is gone (Close frame of the peer, error, or plane_ws_close); last call.
+	 */
 	void (*on_closed)(void *data);
 };
 
@@ -67,9 +68,9 @@ struct plane_http_server_config {
 	const char *listen; /* "ip:port"; port 0 lets the kernel choose */
 	plane_http_handler_fn handler;
 	void *server_data;
-	int pool_threads;       /* own threads of this server */
-	size_t max_body_bytes;  /* 413 above */
-	int max_connections;    /* accepting pauses above */
+	int pool_threads;      /* own threads of this server */
+	size_t max_body_bytes; /* 413 above */
+	int max_connections;   /* accepting pauses above */
 };
 
 struct plane_http_server *plane_http_server_create(

@@ -14,9 +14,9 @@
 
 /** How a backend ended. */
 struct plane_runtime_exit {
-	bool is_known;          /* false: nobody saw it end (its shim was killed, the machine rebooted) */
-	int exit_code;          /* as a shell says it: 0..255, 128 + signal when a signal ended it */
-	int signal;             /* 0 when it exited by itself */
+	bool is_known; /* false: nobody saw it end (its shim was killed, the machine rebooted) */
+	int exit_code; /* as a shell says it: 0..255, 128 + signal when a signal ended it */
+	int signal;    /* 0 when it exited by itself */
 	bool was_oom_killed;    /* the kernel's OOM killer ended a process of its cgroup */
 	bool was_lease_expired; /* the shim killed it at the hard deadline */
 };
@@ -45,7 +45,8 @@ struct plane_runtime_metrics {
 	int64_t cpu_total_ns; /* since the backend's start */
 };
 
-typedef void (*plane_runtime_done_fn)(void *data, const struct plane_error *err); /* NULL: success */
+typedef void (*plane_runtime_done_fn)(
+	void *data, const struct plane_error *err); /* NULL: success */
 typedef void (*plane_runtime_spawned_fn)(
 	void *data, const char *address, const struct plane_error *err);
 typedef void (*plane_runtime_found_fn)(void *data, const struct plane_runtime_found *found);
@@ -53,8 +54,8 @@ typedef void (*plane_runtime_found_fn)(void *data, const struct plane_runtime_fo
 /** What the runtime tells the drone unasked. */
 struct plane_runtime_listener {
 	void *data;
-	/** The backend's last process is gone and its exit is recorded. Once for each backend that was
-	 *  spawned with success or adopted running, whatever ended it. */
+	/** The backend's last process is gone and its exit is recorded. Once for each backend that
+	 * was spawned with success or adopted running, whatever ended it. */
 	void (*on_exit)(void *data, const char *backend, const struct plane_runtime_exit *exit);
 };
 
@@ -63,35 +64,43 @@ struct plane_runtime {
 };
 
 struct plane_runtime_impl {
-	/** Reports each backend left by a previous run of the drone, then takes charge of it. Called
-	 *  once, before any spawn. Calls back from inside (the one exception to the rule above). */
-	int (*adopt)(struct plane_runtime *, plane_runtime_found_fn, void *data, struct plane_error *);
+	/** Reports each backend left by a previous run of the drone, then takes charge of it.
+	 * Called once, before any spawn. Calls back from inside (the one exception to the rule
+	 * above). */
+	int (*adopt)(
+		struct plane_runtime *, plane_runtime_found_fn, void *data, struct plane_error *);
 	/** Makes sure that the image is there and complete. -ENOENT names how to import it. */
-	void (*prepare)(struct plane_runtime *, const struct plane_executable *, plane_runtime_done_fn,
-		void *data);
+	void (*prepare)(struct plane_runtime *, const struct plane_executable *,
+		plane_runtime_done_fn, void *data);
 	/** Starts the backend: success means that its command was executed. */
 	void (*spawn)(struct plane_runtime *, const struct plane_runtime_spawn *,
 		plane_runtime_spawned_fn, void *data);
-	/** Calls back as soon as the backend answers `HEAD /` with bytes "HTTP/", with -ETIMEDOUT after
-	 *  `timeout_ms`, or with -ECANCELED when it ends or is forgotten before. */
+	/** Calls back as soon as the backend answers `HEAD /` with bytes "HTTP/", with -ETIMEDOUT
+	 * after `timeout_ms`, or with -ECANCELED when it ends or is forgotten before. */
 	void (*wait_ready)(struct plane_runtime *, const char *backend, int64_t timeout_ms,
 		plane_runtime_done_fn, void *data);
-	/** Soft: SIGTERM to the backend's first process. Hard: SIGKILL of everything in the sandbox.
-	 *  False when the backend is not running. The end comes as on_exit. */
+	/** Soft: SIGTERM to the backend's first process. Hard: SIGKILL of everything in the
+	 * sandbox. False when the backend is not running. The end comes as on_exit. */
 	bool (*terminate)(struct plane_runtime *, const char *backend, bool is_hard);
 	/** Moves the deadline at which the shim kills the backend. */
-	void (*set_deadline)(struct plane_runtime *, const char *backend, int64_t hard_deadline_boot_ms);
-	/** The drone has recorded the backend's end: its record may be forgotten, its disk freed. */
+	void (*set_deadline)(
+		struct plane_runtime *, const char *backend, int64_t hard_deadline_boot_ms);
+	/** The drone has recorded the backend's end: its record may be forgotten, its disk freed.
+	 */
 	void (*forget)(struct plane_runtime *, const char *backend);
 	/** False when the backend is not running. */
-	bool (*metrics)(struct plane_runtime *, const char *backend, struct plane_runtime_metrics *);
-	/** Path of the backend's log (it may not exist), copied into `path`; false when too long. */
+	bool (*metrics)(
+		struct plane_runtime *, const char *backend, struct plane_runtime_metrics *);
+	/** Path of the backend's log (it may not exist), copied into `path`; false when too long.
+	 */
 	bool (*log_path)(struct plane_runtime *, const char *backend, char *path, size_t size);
 	/** Parked sandboxes are ready (or can never be: `err`). For readiness of the drone. */
 	void (*when_warm)(struct plane_runtime *, plane_runtime_done_fn, void *data);
-	/** Stops the runtime's own work; backends run on. Calls back when the object may be freed. */
+	/** Stops the runtime's own work; backends run on. Calls back when the object may be freed.
+	 */
 	void (*close)(struct plane_runtime *, plane_runtime_done_fn, void *data);
-	/** Like close, but first ends every backend and removes all that the instance has on the host. */
+	/** Like close, but first ends every backend and removes all that the instance has on the
+	 * host. */
 	void (*remove_all)(struct plane_runtime *, plane_runtime_done_fn, void *data);
 };
 

@@ -38,7 +38,8 @@ static void fields_must_have_their_type(void **state)
 	assert_true(plane_json_get_text(object, "gone", PLANE_JSON_REQUIRED, &text, &err) < 0);
 	assert_true(plane_json_get_text(object, "z", PLANE_JSON_DEFAULT, &text, &err) < 0);
 	assert_int_equal(plane_json_get_text(object, "z", PLANE_JSON_OPTIONAL, &text, &err), 0);
-	assert_true(plane_json_get_int(object, "i", PLANE_JSON_REQUIRED, 0, 255, &number, &err) < 0);
+	assert_true(
+		plane_json_get_int(object, "i", PLANE_JSON_REQUIRED, 0, 255, &number, &err) < 0);
 	assert_string_equal(text, "kept");
 	assert_int_equal(number, 9);
 }
