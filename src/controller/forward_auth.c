@@ -1,0 +1,199 @@
+/* Forward auth through libcurl. Must never log header values: they hold bearer tokens. */
+#include "controller/forward_auth.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <curl/curl.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/text.h"
+
+#define TIMEOUT_MS 10000
+#define CONNECT_TIMEOUT_MS 5000
+
+/* Said about this connection or body, not about the caller (RFC 9110 section 7.6.1). */
+static const char *const not_forwarded[] = { "host", "connection", "upgrade", "content-length",
+	"transfer-encoding", "expect", "keep-alive", "te", "trailer", "proxy-connection",
+	"proxy-authorization", "accept-encoding", "x-original-path", "sec-websocket-key",
+	"sec-websocket-version", "sec-websocket-extensions", "sec-websocket-protocol" };
+
+#define IDLE_MAX 16
+
+struct plane_forward_auth {
+	char *url;
+	uv_mutex_t mutex;
+	CURL *idle[IDLE_MAX]; /* handles with their open connections */
+	int idle_count;
+};
+
+static bool is_http_url(const char *url)
+{
+	CURLU *parsed = curl_url();
+	char *scheme = NULL;
+	bool is_http = parsed && curl_url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK &&
+		       curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+		       (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0);
+	curl_free(scheme);
+	curl_url_cleanup(parsed);
+	return is_http;
+}
+
+struct plane_forward_auth *plane_forward_auth_create(const char *url, struct plane_error *err)
+{
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != 0) {
+		plane_error_set(err, ENOMEM, "initialise libcurl");
+		return NULL;
+	}
+	if (!is_http_url(url)) {
+		plane_error_set(err, EINVAL, "forward auth: not an http or https URL");
+		return NULL;
+	}
+	struct plane_forward_auth *auth = PLANE_NEW(struct plane_forward_auth);
+	auth->url = plane_strdup(url);
+	if (uv_mutex_init(&auth->mutex) < 0)
+		abort(); /* only without memory */
+	return auth;
+}
+
+void plane_forward_auth_destroy(struct plane_forward_auth *auth)
+{
+	if (!auth)
+		return;
+	for (int i = 0; i < auth->idle_count; i++)
+		curl_easy_cleanup(auth->idle[i]);
+	uv_mutex_destroy(&auth->mutex);
+	free(auth->url);
+	free(auth);
+}
+
+static CURL *take_handle(struct plane_forward_auth *auth)
+{
+	uv_mutex_lock(&auth->mutex);
+	CURL *easy = auth->idle_count > 0 ? auth->idle[--auth->idle_count] : NULL;
+	uv_mutex_unlock(&auth->mutex);
+	return easy ? easy : curl_easy_init();
+}
+
+static void give_back(struct plane_forward_auth *auth, CURL *easy)
+{
+	if (!easy)
+		return;
+	curl_easy_reset(easy); /* forgets the request's headers, keeps connections */
+	uv_mutex_lock(&auth->mutex);
+	bool is_kept = auth->idle_count < IDLE_MAX;
+	if (is_kept)
+		auth->idle[auth->idle_count++] = easy;
+	uv_mutex_unlock(&auth->mutex);
+	if (!is_kept)
+		curl_easy_cleanup(easy);
+}
+
+static void slist_freep(struct curl_slist **list)
+{
+	curl_slist_free_all(*list);
+}
+
+static bool is_forwarded(const char *name)
+{
+	for (size_t i = 0; i < sizeof(not_forwarded) / sizeof(not_forwarded[0]); i++)
+		if (strcmp(name, not_forwarded[i]) == 0)
+			return false;
+	return true;
+}
+
+static bool add_header(struct curl_slist **list, const char *name, const char *value)
+{
+	/* libcurl drops a header that ends in ':' and sends an empty one that ends in ';' */
+	_cleanup_free_ char *line =
+		value[0] ? plane_strdupf("%s: %s", name, value) : plane_strdupf("%s;", name);
+	struct curl_slist *longer = curl_slist_append(*list, line);
+	if (longer)
+		*list = longer;
+	return longer != NULL;
+}
+
+static bool gather_headers(const struct plane_http_request *request, struct curl_slist **list)
+{
+	const char *path = request->path;
+	if (plane_text_starts_with(path, "/ctrl"))
+		path += strlen("/ctrl");
+	bool is_whole = add_header(list, "x-original-path", path);
+	for (size_t i = 0; is_whole && i < request->header_count; i++) {
+		const struct plane_http_header *header = &request->headers[i];
+		if (is_forwarded(header->name))
+			is_whole = add_header(list, header->name, header->value);
+		else if (strcmp(header->name, "host") == 0)
+			is_whole = add_header(list, "x-forwarded-host", header->value);
+	}
+	/* libcurl adds these by itself unless told not to */
+	static const char *const suppressed[] = { "Expect:", "Accept-Encoding:" };
+	for (size_t i = 0; is_whole && i < 2; i++) {
+		struct curl_slist *longer = curl_slist_append(*list, suppressed[i]);
+		is_whole = longer != NULL;
+		if (longer)
+			*list = longer;
+	}
+	return is_whole;
+}
+
+static size_t discard(char *bytes, size_t size, size_t count, void *data)
+{
+	(void)bytes;
+	(void)data;
+	return size * count;
+}
+
+static CURLcode ask(CURL *easy, const char *url, const struct plane_http_request *request,
+	struct curl_slist *headers, long *status)
+{
+	curl_easy_setopt(easy, CURLOPT_URL, url);
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	if (strcmp(request->method, "HEAD") == 0)
+		curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+	else
+		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, discard);
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)TIMEOUT_MS);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_TIMEOUT_MS);
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_PROXY, "");
+	curl_easy_setopt(easy, CURLOPT_MAXFILESIZE, 16L << 20);
+	CURLcode code = curl_easy_perform(easy);
+	if (code == CURLE_OK)
+		code = curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, status);
+	return code;
+}
+
+static void refuse(struct plane_http_response *response, int status, const char *text)
+{
+	response->status = status;
+	response->content_type = "text/plain; charset=utf-8";
+	plane_buffer_add_text(&response->body, text);
+}
+
+bool plane_forward_auth_allows(struct plane_forward_auth *auth,
+	const struct plane_http_request *request, struct plane_http_response *response)
+{
+	_cleanup_(slist_freep) struct curl_slist *headers = NULL;
+	long status = 0;
+	CURLcode code = CURLE_OUT_OF_MEMORY;
+	CURL *easy = take_handle(auth);
+	if (easy && gather_headers(request, &headers))
+		code = ask(easy, auth->url, request, headers, &status);
+	give_back(auth, easy);
+	if (code != CURLE_OK) {
+		plane_warn("forward auth of %s %s: %s", request->method, request->path,
+			curl_easy_strerror(code));
+		refuse(response, 502, "Error forwarding auth.");
+		return false;
+	}
+	if (status >= 200 && status <= 299)
+		return true;
+	plane_debug("forward auth refused %s %s with %ld", request->method, request->path, status);
+	refuse(response, 401, "Unauthorized");
+	return false;
+}

@@ -1,0 +1,23 @@
+/* Asks another server whether a /ctrl request may proceed (reference: --forward-auth). */
+#ifndef PLANE_CONTROLLER_FORWARD_AUTH_H
+#define PLANE_CONTROLLER_FORWARD_AUTH_H
+
+#include <stdbool.h>
+
+#include "net/http_server.h"
+
+struct plane_forward_auth;
+
+/** Only http and https URLs. Called at start, before threads; NULL with `err` when not usable. */
+struct plane_forward_auth *plane_forward_auth_create(const char *url, struct plane_error *err);
+void plane_forward_auth_destroy(struct plane_forward_auth *auth);
+
+/**
+ * True: go on. False: `response` is filled (401 for any answer but 2xx, 502 when the server could
+ * not be asked within ten seconds). Sends method and headers (bearer token included), no body, and
+ * `x-original-path`: the path after /ctrl. Connections are kept. Any thread; blocks.
+ */
+bool plane_forward_auth_allows(struct plane_forward_auth *auth,
+	const struct plane_http_request *request, struct plane_http_response *response);
+
+#endif

@@ -1,0 +1,262 @@
+/* The hub: a queue from any thread to the loop, subscriptions on the loop, waiters on the pool. */
+#include "controller/hub.h"
+
+#include <string.h>
+
+#include <uthash.h>
+#include <utlist.h>
+
+#include "base/alloc.h"
+#include "base/text.h"
+
+struct queued_event {
+	struct plane_hub_event event;
+	struct queued_event *next;
+};
+
+/* All subscriptions of one backend. */
+struct topic {
+	char backend[PLANE_NAME_SIZE];
+	struct plane_hub_subscription *subscriptions;
+	UT_hash_handle hh;
+};
+
+struct plane_hub {
+	uv_async_t async;
+	uv_mutex_t mutex; /* guards queue and waiters */
+	uv_cond_t waiters_changed;
+	struct queued_event *queue_first, *queue_last;
+	struct plane_hub_waiter *waiters;
+	int waiter_count, waiter_limit;
+	bool is_stopping;
+
+	/* loop thread only: */
+	struct topic *topics;
+	struct plane_hub_subscription *delivery_next; /* moved on when it is unsubscribed */
+	void (*on_event)(void *data, const struct plane_hub_event *event);
+	void *data;
+	void (*on_closed)(void *data);
+	void *closed_data;
+};
+
+static void deliver_to_topic(struct plane_hub *hub, const struct plane_hub_event *event)
+{
+	struct topic *topic = NULL;
+	HASH_FIND_STR(hub->topics, event->backend, topic);
+	hub->delivery_next = topic ? topic->subscriptions : NULL;
+	while (hub->delivery_next) {
+		struct plane_hub_subscription *subscription = hub->delivery_next;
+		hub->delivery_next = subscription->next;
+		subscription->on_event(subscription->data, event);
+	}
+}
+
+static struct queued_event *take_queue(struct plane_hub *hub)
+{
+	uv_mutex_lock(&hub->mutex);
+	struct queued_event *first = hub->queue_first;
+	hub->queue_first = hub->queue_last = NULL;
+	uv_mutex_unlock(&hub->mutex);
+	return first;
+}
+
+static void deliver_queue(struct plane_hub *hub, bool is_delivered)
+{
+	struct queued_event *queued = take_queue(hub);
+	while (queued) {
+		struct queued_event *next = queued->next;
+		if (is_delivered && hub->on_event)
+			hub->on_event(hub->data, &queued->event);
+		if (is_delivered && !queued->event.message)
+			deliver_to_topic(hub, &queued->event);
+		free(queued->event.message);
+		free(queued);
+		queued = next;
+	}
+}
+
+static void on_async(uv_async_t *async)
+{
+	deliver_queue(async->data, true);
+}
+
+struct plane_hub *plane_hub_create(uv_loop_t *loop, struct plane_error *err)
+{
+	struct plane_hub *hub = PLANE_NEW(struct plane_hub);
+	int result = uv_async_init(loop, &hub->async, on_async);
+	if (result < 0) {
+		plane_error_set(err, result, "make the hub's wake-up: %s", uv_strerror(result));
+		free(hub);
+		return NULL;
+	}
+	hub->async.data = hub;
+	hub->waiter_limit = 1;
+	if (uv_mutex_init(&hub->mutex) < 0 || uv_cond_init(&hub->waiters_changed) < 0)
+		abort(); /* only without memory */
+	return hub;
+}
+
+static void on_async_closed(uv_handle_t *handle)
+{
+	struct plane_hub *hub = handle->data;
+	void (*on_closed)(void *data) = hub->on_closed;
+	void *data = hub->closed_data;
+	deliver_queue(hub, false);
+	struct topic *topic, *next;
+	HASH_ITER (hh, hub->topics, topic, next) {
+		HASH_DEL(hub->topics, topic);
+		free(topic);
+	}
+	uv_cond_destroy(&hub->waiters_changed);
+	uv_mutex_destroy(&hub->mutex);
+	free(hub);
+	if (on_closed)
+		on_closed(data);
+}
+
+void plane_hub_close(struct plane_hub *hub, void (*on_closed)(void *data), void *data)
+{
+	hub->on_closed = on_closed;
+	hub->closed_data = data;
+	uv_close((uv_handle_t *)&hub->async, on_async_closed);
+}
+
+static void push(struct plane_hub *hub, struct queued_event *queued)
+{
+	uv_mutex_lock(&hub->mutex);
+	if (hub->queue_last)
+		hub->queue_last->next = queued;
+	else
+		hub->queue_first = queued;
+	hub->queue_last = queued;
+	bool wakes = false;
+	struct plane_hub_waiter *waiter;
+	if (!queued->event.message && queued->event.state.status == PLANE_TERMINATED) {
+		DL_FOREACH (hub->waiters, waiter) {
+			if (strcmp(waiter->backend, queued->event.backend) == 0)
+				waiter->has_ended = wakes = true;
+		}
+	}
+	if (wakes)
+		uv_cond_broadcast(&hub->waiters_changed);
+	uv_mutex_unlock(&hub->mutex);
+	(void)uv_async_send(&hub->async); /* fails only for a handle that is no async */
+}
+
+void plane_hub_publish_state(struct plane_hub *hub, const char *backend,
+	const struct plane_backend_state *state, int64_t time_ms)
+{
+	struct queued_event *queued = PLANE_NEW(struct queued_event);
+	(void)plane_text_copy(queued->event.backend, PLANE_NAME_SIZE, backend);
+	queued->event.state = *state;
+	queued->event.time_ms = time_ms;
+	push(hub, queued);
+}
+
+void plane_hub_publish_action(struct plane_hub *hub, const char *backend, const char *action_id,
+	int64_t drone_id, char *owned_message)
+{
+	struct queued_event *queued = PLANE_NEW(struct queued_event);
+	(void)plane_text_copy(queued->event.backend, PLANE_NAME_SIZE, backend);
+	(void)plane_text_copy(queued->event.action_id, PLANE_NAME_SIZE, action_id);
+	queued->event.drone_id = drone_id;
+	queued->event.message = owned_message;
+	push(hub, queued);
+}
+
+void plane_hub_subscribe(struct plane_hub *hub, struct plane_hub_subscription *subscription,
+	const char *backend, void (*on_event)(void *data, const struct plane_hub_event *event),
+	void *data)
+{
+	struct topic *topic = NULL;
+	HASH_FIND_STR(hub->topics, backend, topic);
+	if (!topic) {
+		topic = PLANE_NEW(struct topic);
+		(void)plane_text_copy(topic->backend, sizeof(topic->backend), backend);
+		HASH_ADD_STR(hub->topics, backend, topic);
+	}
+	(void)plane_text_copy(subscription->backend, PLANE_NAME_SIZE, topic->backend);
+	subscription->on_event = on_event;
+	subscription->data = data;
+	subscription->is_subscribed = true;
+	DL_PREPEND(topic->subscriptions, subscription);
+}
+
+void plane_hub_unsubscribe(struct plane_hub *hub, struct plane_hub_subscription *subscription)
+{
+	if (!subscription->is_subscribed)
+		return;
+	subscription->is_subscribed = false;
+	if (hub->delivery_next == subscription)
+		hub->delivery_next = subscription->next;
+	struct topic *topic = NULL;
+	HASH_FIND_STR(hub->topics, subscription->backend, topic);
+	if (!topic)
+		return;
+	DL_DELETE(topic->subscriptions, subscription);
+	if (!topic->subscriptions) {
+		HASH_DEL(hub->topics, topic);
+		free(topic);
+	}
+}
+
+void plane_hub_set_receiver(struct plane_hub *hub,
+	void (*on_event)(void *data, const struct plane_hub_event *event), void *data)
+{
+	hub->on_event = on_event;
+	hub->data = data;
+}
+
+bool plane_hub_wait_begin(
+	struct plane_hub *hub, struct plane_hub_waiter *waiter, const char *backend)
+{
+	waiter->has_ended = false;
+	if (!plane_text_copy(waiter->backend, sizeof(waiter->backend), backend))
+		return false;
+	uv_mutex_lock(&hub->mutex);
+	bool is_allowed = !hub->is_stopping && hub->waiter_count < hub->waiter_limit;
+	if (is_allowed) {
+		hub->waiter_count++;
+		DL_APPEND(hub->waiters, waiter);
+	}
+	uv_mutex_unlock(&hub->mutex);
+	return is_allowed;
+}
+
+bool plane_hub_wait(struct plane_hub *hub, struct plane_hub_waiter *waiter, int64_t timeout_ms)
+{
+	uint64_t deadline_ns = uv_hrtime() + (uint64_t)timeout_ms * 1000000;
+	uv_mutex_lock(&hub->mutex);
+	while (!waiter->has_ended && !hub->is_stopping) {
+		uint64_t now_ns = uv_hrtime();
+		if (now_ns >= deadline_ns)
+			break;
+		(void)uv_cond_timedwait(&hub->waiters_changed, &hub->mutex, deadline_ns - now_ns);
+	}
+	bool has_ended = waiter->has_ended;
+	uv_mutex_unlock(&hub->mutex);
+	return has_ended;
+}
+
+void plane_hub_wait_end(struct plane_hub *hub, struct plane_hub_waiter *waiter)
+{
+	uv_mutex_lock(&hub->mutex);
+	hub->waiter_count--;
+	DL_DELETE(hub->waiters, waiter);
+	uv_mutex_unlock(&hub->mutex);
+}
+
+void plane_hub_set_wait_limit(struct plane_hub *hub, int limit)
+{
+	uv_mutex_lock(&hub->mutex);
+	hub->waiter_limit = limit;
+	uv_mutex_unlock(&hub->mutex);
+}
+
+void plane_hub_stop_waiting(struct plane_hub *hub)
+{
+	uv_mutex_lock(&hub->mutex);
+	hub->is_stopping = true;
+	uv_cond_broadcast(&hub->waiters_changed);
+	uv_mutex_unlock(&hub->mutex);
+}

@@ -1,0 +1,79 @@
+/* In-process events: a backend changed its state, an action waits for a drone. Published from any
+ * thread after the store has committed; delivered on the loop thread in the order of publishing.
+ * Pool threads may wait for the end of a backend. The store is the truth: who misses an event (a
+ * restart, another controller) finds it there. */
+#ifndef PLANE_CONTROLLER_HUB_H
+#define PLANE_CONTROLLER_HUB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <uv.h>
+
+#include "base/error.h"
+#include "model/backend_state.h"
+#include "model/names.h"
+
+struct plane_hub;
+
+struct plane_hub_event {
+	char backend[PLANE_NAME_SIZE];
+	/* a state change: */
+	struct plane_backend_state state;
+	int64_t time_ms; /* the store's time of the change */
+	/* an action, when `action_id` is not "": */
+	char action_id[PLANE_NAME_SIZE];
+	int64_t drone_id;
+	char *message; /* the JSON to send; freed after delivery */
+};
+
+/** A member of its owner; zeroed is not subscribed. Fields are the hub's. */
+struct plane_hub_subscription {
+	void (*on_event)(void *data, const struct plane_hub_event *event);
+	void *data;
+	char backend[PLANE_NAME_SIZE];
+	bool is_subscribed;
+	struct plane_hub_subscription *prev, *next;
+};
+
+/** NULL with `err` when the loop has no handle to give. */
+struct plane_hub *plane_hub_create(uv_loop_t *loop, struct plane_error *err);
+/** Loop thread; the loop must turn until `on_closed`. Frees the hub. */
+void plane_hub_close(struct plane_hub *hub, void (*on_closed)(void *data), void *data);
+
+/* Any thread. */
+void plane_hub_publish_state(struct plane_hub *hub, const char *backend,
+	const struct plane_backend_state *state, int64_t time_ms);
+void plane_hub_publish_action(struct plane_hub *hub, const char *backend, const char *action_id,
+	int64_t drone_id, char *owned_message);
+
+/* Loop thread. */
+/** State changes of one backend. */
+void plane_hub_subscribe(struct plane_hub *hub, struct plane_hub_subscription *subscription,
+	const char *backend, void (*on_event)(void *data, const struct plane_hub_event *event),
+	void *data);
+/** Fine when not subscribed, and during a delivery. */
+void plane_hub_unsubscribe(struct plane_hub *hub, struct plane_hub_subscription *subscription);
+/** The one receiver of all events, called before the subscriptions. */
+void plane_hub_set_receiver(struct plane_hub *hub,
+	void (*on_event)(void *data, const struct plane_hub_event *event), void *data);
+
+/* Pool threads: waiting for `terminated`. Begin, then look into the store, then wait: an end that
+ * is published after begin is never missed. */
+struct plane_hub_waiter {
+	char backend[PLANE_NAME_SIZE];
+	bool has_ended;
+	struct plane_hub_waiter *prev, *next;
+};
+/** False (and nothing begun) when too many threads wait already or the hub stops. */
+bool plane_hub_wait_begin(
+	struct plane_hub *hub, struct plane_hub_waiter *waiter, const char *backend);
+/** True when the backend ended; false after `timeout_ms` or when the hub stops. */
+bool plane_hub_wait(struct plane_hub *hub, struct plane_hub_waiter *waiter, int64_t timeout_ms);
+void plane_hub_wait_end(struct plane_hub *hub, struct plane_hub_waiter *waiter);
+/** How many may wait at once; they hold threads of the HTTP server's pool. */
+void plane_hub_set_wait_limit(struct plane_hub *hub, int limit);
+/** Wakes all waiting threads and lets no other wait. Any thread. */
+void plane_hub_stop_waiting(struct plane_hub *hub);
+
+#endif

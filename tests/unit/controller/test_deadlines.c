@@ -1,0 +1,73 @@
+/* controller/deadlines.c. */
+#include "../cmocka_all.h"
+
+#include "controller/deadlines.h"
+
+static void deadlines_come_30_40_and_50_seconds_after_the_acquisition(void **state)
+{
+	struct plane_deadlines deadlines = plane_deadlines_after(&plane_lease_defaults, 1000000);
+	assert_int_equal(deadlines.renew_at_ms, 1030000);
+	assert_int_equal(deadlines.soft_terminate_at_ms, 1040000);
+	assert_int_equal(deadlines.hard_terminate_at_ms, 1050000);
+}
+
+static void a_drones_clock_is_estimated_from_its_report_and_our_own_time_since(void **state)
+{
+	struct plane_clock_report report = { .local_ms = 5000, .arrived_ms = 100 };
+	assert_int_equal(plane_clock_report_estimate(&report, 100), 5000);
+	assert_int_equal(plane_clock_report_estimate(&report, 3100), 8000);
+}
+
+static void the_estimate_is_never_later_than_the_drones_clock(void **state)
+{
+	/* the drone read 5000 at our 80; the report arrived at 100 */
+	struct plane_clock_report report = { .local_ms = 5000, .arrived_ms = 100 };
+	for (int64_t now = 100; now < 10000; now += 97)
+		assert_true(plane_clock_report_estimate(&report, now) <= 5000 + (now - 80));
+}
+
+static void a_clock_before_the_arrival_counts_as_the_arrival(void **state)
+{
+	struct plane_clock_report report = { .local_ms = 5000, .arrived_ms = 100 };
+	assert_int_equal(plane_clock_report_estimate(&report, 0), 5000);
+}
+
+static void absurd_clocks_do_not_overflow(void **state)
+{
+	struct plane_clock_report report = { .local_ms = INT64_MAX, .arrived_ms = 0 };
+	int64_t estimate = plane_clock_report_estimate(&report, INT64_MAX);
+	struct plane_deadlines deadlines = plane_deadlines_after(&plane_lease_defaults, estimate);
+	assert_true(deadlines.hard_terminate_at_ms > deadlines.renew_at_ms);
+	report.local_ms = INT64_MIN;
+	estimate = plane_clock_report_estimate(&report, 5);
+	deadlines = plane_deadlines_after(&plane_lease_defaults, estimate);
+	assert_true(deadlines.renew_at_ms < 0);
+}
+
+static void constants_must_be_in_order_and_end_before_the_expiry(void **state)
+{
+	assert_true(plane_lease_constants_valid(&plane_lease_defaults));
+	struct plane_lease_constants wrong = plane_lease_defaults;
+	wrong.hard_terminate_ms = wrong.expire_ms;
+	assert_false(plane_lease_constants_valid(&wrong));
+	wrong = plane_lease_defaults;
+	wrong.renew_ms = 0;
+	assert_false(plane_lease_constants_valid(&wrong));
+	wrong = plane_lease_defaults;
+	wrong.soft_terminate_ms = wrong.renew_ms - 1;
+	assert_false(plane_lease_constants_valid(&wrong));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(deadlines_come_30_40_and_50_seconds_after_the_acquisition),
+		cmocka_unit_test(
+			a_drones_clock_is_estimated_from_its_report_and_our_own_time_since),
+		cmocka_unit_test(the_estimate_is_never_later_than_the_drones_clock),
+		cmocka_unit_test(a_clock_before_the_arrival_counts_as_the_arrival),
+		cmocka_unit_test(absurd_clocks_do_not_overflow),
+		cmocka_unit_test(constants_must_be_in_order_and_end_before_the_expiry),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
