@@ -1,22 +1,49 @@
-# The front door. Everything real is in meson.build and tools/.
-.PHONY: all test lint clean
+# The front door. What is built and how is in meson.build; what is run is in tools/.
+#   make                  the release binary, build/plane
+#   make run              builds, starts a demo and prints the URL to open; Ctrl-C ends it
+#   make test             everything that must pass; the last line is "N passed, N failed"
+PREFIX ?= /usr/local
+export PATH := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-all:
-	@tools/packages.sh build
-	@test -d build || meson setup build --buildtype=release >/dev/null
-	@ninja -C build
+.PHONY: all examples run test lint bench-coldstart install clean
 
-test:
-	@tools/packages.sh build test
-	@test -d build-test || meson setup build-test -Dtests=true -Db_sanitize=address,undefined >/dev/null
+all: build/build.ninja
+	@ninja -C build --quiet
+
+examples: all
+	@ls build/examples/*.tar
+
+run: all
+	@tools/packages.sh run
+	@exec tools/run-demo.sh
+
+test: build-test/build.ninja
 	@ninja -C build-test --quiet
 	@tools/run-tests.sh build-test
 
-lint:
-	@tools/packages.sh build lint
-	@git ls-files 'src/*.[ch]' 'tests/*.[ch]' | xargs clang-format-14 --dry-run -Werror
-	@cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability \
-		--suppress=missingIncludeSystem -I src src
+lint: build-test/build.ninja
+	@tools/packages.sh lint
+	@ninja -C build-test --quiet build.ninja
+	@tools/lint.sh build-test
+
+bench-coldstart: all
+	@/usr/bin/python3 bench/coldstart.py
+
+install: all
+	install -D -m 755 build/plane $(DESTDIR)$(PREFIX)/bin/plane
 
 clean:
 	rm -rf build build-test
+
+# Packages are looked at each time; meson configures once and follows its files by itself after.
+.PHONY: build-packages test-packages
+build-packages:
+	@tools/packages.sh build
+test-packages:
+	@tools/packages.sh build test
+
+build/build.ninja: | build-packages
+	@meson setup build --buildtype=release >/dev/null
+
+build-test/build.ninja: | test-packages
+	@meson setup build-test -Dtests=true -Db_sanitize=address,undefined >/dev/null

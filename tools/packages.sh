@@ -1,15 +1,19 @@
 #!/bin/bash
-# The one list of Debian packages: what building, testing and linting need. Installs what is missing.
-# usage: tools/packages.sh build|test|lint ...
+# The one list of Debian packages: what building, running, testing and linting need. Installs what
+# is missing, says which, and touches no network when nothing is.
+# usage: tools/packages.sh build|run|test|lint ...
 set -euo pipefail
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 declare -A packages=(
-  [build]="gcc libc6-dev make meson ninja-build pkg-config git libuv1-dev libssl-dev libwslay-dev
-    libjansson-dev libcurl4-openssl-dev libsqlite3-dev libseccomp-dev libcap-dev libarchive-dev
-    libmnl-dev libnftables-dev uthash-dev"
-  [test]="libcmocka-dev libasan8 libubsan1 python3 python3-pytest python3-pytest-timeout
-    python3-websockets python3-aiohttp curl sqlite3 iproute2 nftables"
-  [lint]="clang-format-14 cppcheck"
+  [build]="gcc libc6-dev make meson ninja-build pkg-config python3 git libuv1-dev libssl-dev
+    libwslay-dev libjansson-dev libcurl4-openssl-dev libsqlite3-dev libseccomp-dev libcap-dev
+    libarchive-dev libmnl-dev libnftables-dev uthash-dev"
+  [run]=""
+  [test]="libcmocka-dev libasan8 libubsan1 python3-pytest python3-pytest-timeout
+    python3-websockets python3-aiohttp python3-selenium chromium chromium-driver curl sqlite3
+    iproute2 nftables util-linux mmdebstrap ca-certificates"
+  [lint]="clang-format-14 clang-tidy-14 cppcheck"
 )
 
 missing=()
@@ -23,7 +27,14 @@ done
 
 echo "Installing Debian packages: ${missing[*]}"
 as_root=()
-[ "$(id -u)" = 0 ] || as_root=(sudo)
-export DEBIAN_FRONTEND=noninteractive
-"${as_root[@]}" apt-get update -qq
-"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+if [ "$(id -u)" != 0 ]; then
+  command -v sudo >/dev/null || {
+    echo "This needs root and there is no sudo. As root: apt-get install ${missing[*]}" >&2
+    exit 1
+  }
+  as_root=(sudo)
+fi
+install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300
+  -o Acquire::Retries=3)
+"${install[@]}" update </dev/null
+"${install[@]}" install -y --no-install-recommends "${missing[@]}" </dev/null >/dev/null
