@@ -1,0 +1,188 @@
+/* The instance's network on the real kernel: needs root. Makes and removes its own names only. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/random.h"
+#include "runtime/native/network.h"
+
+struct fixture {
+	char id[9];
+	struct plane_network *network;
+	int netns[2];
+	char address[2][PLANE_NETWORK_ADDRESS_SIZE];
+};
+
+static int enter(int netns)
+{
+	int own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	assert_true(own >= 0);
+	assert_int_equal(setns(netns, CLONE_NEWNET), 0);
+	return own;
+}
+
+static void leave(int own)
+{
+	assert_int_equal(setns(own, CLONE_NEWNET), 0);
+	close(own);
+}
+
+/* A listener in the namespace (-1: the host) on a port that the kernel chose. */
+static int listen_in(int netns, uint16_t *port)
+{
+	int own = netns >= 0 ? enter(netns) : -1;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in name = { .sin_family = AF_INET };
+	socklen_t len = sizeof(name);
+	assert_int_equal(bind(fd, (struct sockaddr *)&name, sizeof(name)), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&name, &len), 0);
+	*port = ntohs(name.sin_port);
+	if (own >= 0)
+		leave(own);
+	return fd;
+}
+
+static bool reaches(int netns, const char *ip, uint16_t port)
+{
+	int own = netns >= 0 ? enter(netns) : -1;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	struct sockaddr_in peer = { .sin_family = AF_INET, .sin_port = htons(port) };
+	assert_int_equal(inet_pton(AF_INET, ip, &peer.sin_addr), 1);
+	int code = connect(fd, (struct sockaddr *)&peer, sizeof(peer)) < 0 ? errno : 0;
+	struct pollfd wait = { .fd = fd, .events = POLLOUT };
+	socklen_t len = sizeof(code);
+	bool is_connected = code == 0;
+	if (code == EINPROGRESS && poll(&wait, 1, 300) == 1)
+		is_connected = getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &len) == 0 && code == 0;
+	close(fd);
+	if (own >= 0)
+		leave(own);
+	return is_connected;
+}
+
+static int set_up(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+	struct plane_error err = { 0 };
+	snprintf(
+		fixture->id, sizeof(fixture->id), "%08x", (unsigned)plane_random_below(1ull << 32));
+	fixture->network = plane_network_create(fixture->id, PLANE_NETWORK_EGRESS_NAT, &err);
+	if (!fixture->network)
+		print_error("%s\n", err.message);
+	assert_non_null(fixture->network);
+	for (unsigned i = 0; i < 2; i++) {
+		fixture->netns[i] = plane_netns_create(&err);
+		assert_true(fixture->netns[i] >= 0);
+		assert_int_equal(plane_network_attach(fixture->network, fixture->netns[i], i,
+					 fixture->address[i], &err),
+			0);
+	}
+	*state = fixture;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *fixture = *state;
+	struct plane_error err = { 0 };
+	char bridge[IFNAMSIZ], command[96];
+
+	plane_network_destroy(fixture->network);
+	int code = plane_network_remove(fixture->id, &err);
+	for (unsigned i = 0; i < 2; i++)
+		close(fixture->netns[i]);
+	snprintf(bridge, sizeof(bridge), "pl-%s", fixture->id);
+	snprintf(command, sizeof(command), "nft list table inet plane_%s 2>/dev/null", fixture->id);
+	bool is_left = if_nametoindex(bridge) != 0 || system(command) == 0;
+	free(fixture);
+	return code < 0 || is_left ? -1 : 0;
+}
+
+static void host_reaches_backends_and_they_reach_nobody_on_the_host(void **state)
+{
+	struct fixture *fixture = *state;
+	uint16_t port[2], host_port;
+	int listeners[3] = { listen_in(fixture->netns[0], &port[0]),
+		listen_in(fixture->netns[1], &port[1]), listen_in(-1, &host_port) };
+	char gateway[PLANE_NETWORK_ADDRESS_SIZE];
+
+	assert_true(reaches(-1, fixture->address[0], port[0]));
+	assert_true(reaches(-1, fixture->address[1], port[1]));
+	assert_true(reaches(-1, "127.0.0.1", host_port));
+	assert_false(reaches(fixture->netns[0], fixture->address[1], port[1]));
+	assert_false(reaches(fixture->netns[1], fixture->address[0], port[0]));
+	snprintf(gateway, sizeof(gateway), "%s", fixture->address[0]);
+	gateway[strlen(gateway) - 1] = '1'; /* x.y.z.2 is the first sandbox */
+	assert_true(reaches(-1, gateway, host_port));
+	assert_false(reaches(fixture->netns[0], gateway, host_port));
+	assert_false(reaches(fixture->netns[0], "169.254.169.254", host_port));
+	for (int i = 0; i < 3; i++)
+		close(listeners[i]);
+}
+
+static void a_restarted_drone_finds_its_network_again(void **state)
+{
+	struct fixture *fixture = *state;
+	struct plane_error err = { 0 };
+	bool in_use[PLANE_NETWORK_MAX_SANDBOXES];
+	char address[PLANE_NETWORK_ADDRESS_SIZE];
+	uint16_t port;
+	int listener = listen_in(fixture->netns[0], &port);
+
+	plane_network_destroy(fixture->network);
+	fixture->network = plane_network_create(fixture->id, PLANE_NETWORK_EGRESS_NONE, &err);
+	assert_non_null(fixture->network);
+	assert_int_equal(plane_network_address(fixture->network, 0, address), 0);
+	assert_string_equal(address, fixture->address[0]);
+	assert_int_equal(plane_network_list(fixture->network, in_use, &err), 0);
+	assert_true(in_use[0] && in_use[1] && !in_use[2]);
+	assert_true(reaches(-1, address, port));
+	assert_int_equal(plane_network_detach(fixture->network, 0, &err), 0);
+	assert_int_equal(plane_network_detach(fixture->network, 0, &err), 0);
+	assert_int_equal(plane_network_list(fixture->network, in_use, &err), 0);
+	assert_false(in_use[0]);
+	close(listener);
+}
+
+static void bad_ids_and_indexes_are_refused(void **state)
+{
+	struct fixture *fixture = *state;
+	struct plane_error err = { 0 };
+	char address[PLANE_NETWORK_ADDRESS_SIZE];
+
+	assert_null(plane_network_create("../x", PLANE_NETWORK_EGRESS_NAT, &err));
+	assert_int_equal(err.code, -EINVAL);
+	assert_int_equal(plane_network_remove("ABCDEF01", &err), -EINVAL);
+	assert_int_equal(plane_network_attach(fixture->network, fixture->netns[0],
+				 PLANE_NETWORK_MAX_SANDBOXES, address, &err),
+		-ERANGE);
+	assert_int_equal(
+		plane_network_attach(fixture->network, fixture->netns[0], 1, address, &err),
+		-EEXIST);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			host_reaches_backends_and_they_reach_nobody_on_the_host, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			a_restarted_drone_finds_its_network_again, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(bad_ids_and_indexes_are_refused, set_up, tear_down),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
