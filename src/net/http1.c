@@ -179,9 +179,10 @@ static bool read_field(struct plane_http1_head *head, const struct plane_http1_h
 	struct framing_fields *fields, const char **problem)
 {
 	if (plane_slice_equals_nocase(header->name, "content-length")) {
-		*problem = fields->has_length ? "more than one Content-Length" :
-						"a Content-Length that is not a number";
-		if (fields->has_length || !parse_content_length(header->value, &head->content_length))
+		*problem = fields->has_length ? "more than one Content-Length"
+					      : "a Content-Length that is not a number";
+		if (fields->has_length ||
+			!parse_content_length(header->value, &head->content_length))
 			return false;
 		fields->has_length = true;
 	} else if (plane_slice_equals_nocase(header->name, "transfer-encoding")) {
@@ -211,11 +212,12 @@ static bool read_fields(
 		if (!read_field(head, &head->headers[i], fields, problem))
 			return false;
 	if (fields->has_coding && (fields->has_length || head->minor_version == 0)) {
-		*problem = fields->has_length ? "both Content-Length and Transfer-Encoding" :
-						"Transfer-Encoding in HTTP/1.0";
+		*problem = fields->has_length ? "both Content-Length and Transfer-Encoding"
+					      : "Transfer-Encoding in HTTP/1.0";
 		return false;
 	}
-	head->is_keep_alive = !fields->has_close && (head->minor_version == 1 || fields->has_keep_alive);
+	head->is_keep_alive =
+		!fields->has_close && (head->minor_version == 1 || fields->has_keep_alive);
 	return true;
 }
 
@@ -268,9 +270,9 @@ enum plane_http1_result plane_http1_parse_request(
 	struct framing_fields fields = { 0 };
 	if (!read_fields(head, &fields, problem))
 		return PLANE_HTTP1_BAD;
-	head->framing = fields.is_chunked ? PLANE_HTTP1_CHUNKED :
-			fields.has_length && head->content_length ? PLANE_HTTP1_LENGTH :
-								    PLANE_HTTP1_NO_BODY;
+	head->framing = fields.is_chunked                           ? PLANE_HTTP1_CHUNKED
+			: fields.has_length && head->content_length ? PLANE_HTTP1_LENGTH
+								    : PLANE_HTTP1_NO_BODY;
 	head->len = (size_t)(next - bytes);
 	return PLANE_HTTP1_DONE;
 }
@@ -292,8 +294,8 @@ static enum plane_http1_result parse_status_line(
 	}
 	if (head->status < 100)
 		return PLANE_HTTP1_BAD;
-	head->reason = line.len > 13 ? (struct plane_slice){ line.data + 13, line.len - 13 } :
-				       (struct plane_slice){ line.data + line.len, 0 };
+	head->reason = line.len > 13 ? (struct plane_slice){ line.data + 13, line.len - 13 }
+				     : (struct plane_slice){ line.data + line.len, 0 };
 	for (size_t i = 0; i < head->reason.len; i++)
 		if (!is_value_char((unsigned char)head->reason.data[i]))
 			return PLANE_HTTP1_BAD;
@@ -381,7 +383,8 @@ static bool chunk_size_byte(struct plane_http1_chunked *chunked, char c)
 		chunked->state = CHUNK_SIZE_LF;
 		return true;
 	}
-	/* An extension begins with ';'; white space in front of it is let pass (RFC 9112 section 7.1.1). */
+	/* An extension begins with ';'; white space in front of it is let pass (RFC 9112
+	 * section 7.1.1). */
 	if (chunked->state == CHUNK_SIZE && c != ';' && c != ' ' && c != '\t')
 		return false;
 	chunked->state = CHUNK_EXTENSION;

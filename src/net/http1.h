@@ -1,7 +1,7 @@
 /* HTTP/1.1 messages, strictly (RFC 9112, RFC 9110): heads into slices of the caller's buffer, and
  * bodies by their framing. Shared by proxy and controller. Never guesses: what two recipients could
- * read differently (obsolete folding, bare CR, repeated lengths, unknown codings) is an error. Pure:
- * no I/O, no allocation. */
+ * read differently (obsolete folding, bare CR, repeated lengths, unknown codings) is an error.
+ * Pure: no I/O, no allocation. */
 #ifndef PLANE_NET_HTTP1_H
 #define PLANE_NET_HTTP1_H
 
@@ -39,13 +39,13 @@ struct plane_http1_head {
 	int minor_version; /* 0 or 1 */
 	struct plane_http1_header headers[PLANE_HTTP1_HEADERS_MAX];
 	size_t header_count;
-	size_t len;                      /* bytes of the head, final empty line included */
+	size_t len; /* bytes of the head, final empty line included */
 	enum plane_http1_framing framing;
-	uint64_t content_length;         /* with PLANE_HTTP1_LENGTH */
-	bool is_keep_alive;              /* as the sender wants it */
-	bool is_upgrade;                 /* Connection contains the token "upgrade" */
-	bool expects_continue;           /* Expect: 100-continue */
-	struct plane_slice host;         /* data NULL when absent */
+	uint64_t content_length; /* with PLANE_HTTP1_LENGTH */
+	bool is_keep_alive;      /* as the sender wants it */
+	bool is_upgrade;         /* Connection contains the token "upgrade" */
+	bool expects_continue;   /* Expect: 100-continue */
+	struct plane_slice host; /* data NULL when absent */
 };
 
 enum plane_http1_result {

@@ -1,0 +1,60 @@
+/* Socket addresses as text. */
+#include "net/address.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/text.h"
+
+static int refuse(const char *text, struct plane_error *err)
+{
+	return plane_error_set(err, -EINVAL,
+		"\"%s\" is no address: expected an IP address and a port, as 127.0.0.1:8080", text);
+}
+
+int plane_address_parse(const char *text, struct sockaddr_storage *address, struct plane_error *err)
+{
+	char host[INET6_ADDRSTRLEN];
+	int64_t port;
+	const char *colon = strrchr(text, ':');
+	if (!colon || !plane_text_parse_int(colon + 1, 0, 65535, &port))
+		return refuse(text, err);
+	bool is_v6 = text[0] == '[' && colon > text + 1 && colon[-1] == ']';
+	const char *begin = is_v6 ? text + 1 : text;
+	size_t len = (size_t)(colon - begin) - is_v6;
+	if (!len || len >= sizeof(host))
+		return refuse(text, err);
+	memcpy(host, begin, len);
+	host[len] = '\0';
+	struct sockaddr_storage result = { 0 };
+	struct sockaddr_in *v4 = (struct sockaddr_in *)&result;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&result;
+	if (is_v6) {
+		v6->sin6_family = AF_INET6;
+		v6->sin6_port = htons((uint16_t)port);
+	} else {
+		v4->sin_family = AF_INET;
+		v4->sin_port = htons((uint16_t)port);
+	}
+	void *binary = is_v6 ? (void *)&v6->sin6_addr : (void *)&v4->sin_addr;
+	if (inet_pton(is_v6 ? AF_INET6 : AF_INET, host, binary) != 1)
+		return refuse(text, err);
+	*address = result;
+	return 0;
+}
+
+char *plane_address_format(const struct sockaddr_storage *address)
+{
+	char host[INET6_ADDRSTRLEN] = "";
+	if (address->ss_family == AF_INET6) {
+		const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
+		inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
+		return plane_strdupf("[%s]:%u", host, ntohs(v6->sin6_port));
+	}
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
+	inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
+	return plane_strdupf("%s:%u", host, ntohs(v4->sin_port));
+}

@@ -1,0 +1,115 @@
+/* What the files of the HTTP server share. Private to net/. Loop thread unless said. */
+#ifndef PLANE_NET_HTTP_INTERNAL_H
+#define PLANE_NET_HTTP_INTERNAL_H
+
+#include "net/http1.h"
+#include "net/http_pool.h"
+#include "net/http_server.h"
+#include "net/websocket.h"
+
+#define PLANE_HTTP_HEAD_MAX ((size_t)32 << 10)
+
+enum plane_http_phase {
+	PLANE_HTTP_IDLE,      /* no byte of a request yet */
+	PLANE_HTTP_HEAD,      /* part of a head is there */
+	PLANE_HTTP_BODY,      /* the head is read, its body is not complete */
+	PLANE_HTTP_HANDLING,  /* the handler runs; nothing is read */
+	PLANE_HTTP_ANSWERING, /* the whole answer is being written */
+	PLANE_HTTP_STREAMING, /* plane_http_stream */
+	PLANE_HTTP_WEBSOCKET, /* plane_ws */
+	PLANE_HTTP_LINGERING, /* answered; what still comes is thrown away for a moment */
+	PLANE_HTTP_CLOSED,    /* handles are being closed */
+};
+
+struct plane_http_stream {
+	void (*on_closed)(void *data);
+	void *data;
+	bool is_chunked;
+	bool is_ended;
+};
+
+struct plane_ws {
+	struct plane_ws_listener listener;
+	struct plane_websocket *endpoint;
+	int64_t heard_at_ms; /* loop time of the last byte of the peer */
+	bool is_feeding;
+	bool must_close; /* a Close frame was sent: nothing else is */
+	bool is_dropped; /* too slow: closed without ceremony */
+};
+
+/** One accepted connection. Freed when all its handles are closed. */
+struct plane_http_connection {
+	struct plane_http_server *server;
+	struct plane_http_connection *next, *prev; /* server->connections */
+	uv_tcp_t tcp;
+	uv_timer_t timer;
+	int open_handles;
+	enum plane_http_phase phase;
+	bool is_eof;            /* the peer sends no more */
+	bool must_close;        /* after the present answer */
+	struct plane_buffer in; /* bytes that are not parsed yet */
+	char peer_address[46];
+
+	/* the present request; freed with the answer */
+	struct plane_http_head_copy {
+		char *text; /* everything below points into it */
+		struct plane_http_header *headers;
+	} copy;
+	struct plane_http_request request;
+	struct plane_http_response response;
+	struct plane_buffer body;
+	struct plane_http1_chunked chunked;
+	enum plane_http1_framing framing;
+	uint64_t body_left;
+	bool is_head_request, is_http10, is_keep_alive;
+	bool wants_continue;
+	struct plane_http_job job;
+
+	struct plane_http_stream stream;
+	struct plane_ws ws;
+};
+
+struct plane_http_server {
+	struct plane_http_server_config config;
+	char *address;
+	uv_loop_t *loop;
+	uv_tcp_t listener;
+	struct plane_http_pool *pool;
+	struct plane_http_connection *connections;
+	int connection_count;
+	bool is_accept_paused;
+	bool is_closing, is_listener_closed, is_pool_closed, is_pool_closing;
+	void (*on_closed)(void *data);
+	void *data;
+};
+
+/* http_connection.c */
+void plane_http_connection_accept(struct plane_http_server *server);
+/** Parses what is in `in`; starts the handler when a request is complete. */
+void plane_http_connection_advance(struct plane_http_connection *connection);
+/** Reads again after the handler. */
+void plane_http_connection_resume(struct plane_http_connection *connection);
+/** After a complete answer: the next request, or the end. */
+void plane_http_connection_answered(struct plane_http_connection *connection);
+void plane_http_connection_arm(struct plane_http_connection *connection, uint64_t timeout_ms);
+/** Closes at once. Streams and WebSockets are told. Safe to repeat. */
+void plane_http_connection_abort(struct plane_http_connection *connection);
+
+/* http_answer.c */
+/** Answers `status` with a line of text and closes. */
+void plane_http_refuse(struct plane_http_connection *connection, int status, const char *message);
+void plane_http_answer(struct plane_http_connection *connection);
+/** Queues bytes, which it takes over. Failures abort the connection when the loop turns. */
+void plane_http_write(struct plane_http_connection *connection, struct plane_buffer *bytes,
+	void (*on_written)(struct plane_http_connection *connection));
+void plane_http_request_finish(struct plane_http_connection *connection);
+
+/* http_upgrade.c */
+void plane_http_ws_start(struct plane_http_connection *connection);
+void plane_http_ws_read(struct plane_http_connection *connection, const char *bytes, size_t len);
+void plane_http_ws_tick(struct plane_http_connection *connection);
+
+/* http_server.c */
+void plane_http_server_connection_gone(struct plane_http_server *server);
+
+#endif

@@ -1,0 +1,166 @@
+/* Worker threads beside a libuv loop. libuv's own pool is not used: it is shared with DNS lookups
+ * and files of the whole process, and handlers may block on the store. */
+#include "net/http_pool.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+
+struct job_list {
+	struct plane_http_job *first, **last;
+};
+
+struct plane_http_pool {
+	uv_async_t async;
+	pthread_mutex_t mutex;
+	pthread_cond_t wakeup;
+	struct job_list todo, finished;
+	pthread_t *threads;
+	int thread_count;
+	int unfinished; /* submitted, and `done` not yet called */
+	bool is_closing;
+	void (*on_closed)(void *data);
+	void *data;
+};
+
+static void list_init(struct job_list *list)
+{
+	list->first = NULL;
+	list->last = &list->first;
+}
+
+static void list_add(struct job_list *list, struct plane_http_job *job)
+{
+	job->next = NULL;
+	*list->last = job;
+	list->last = &job->next;
+}
+
+static struct plane_http_job *list_take(struct job_list *list)
+{
+	struct plane_http_job *job = list->first;
+	if (job && !(list->first = job->next))
+		list->last = &list->first;
+	return job;
+}
+
+static void *thread_main(void *data)
+{
+	struct plane_http_pool *pool = data;
+	pthread_mutex_lock(&pool->mutex);
+	for (;;) {
+		struct plane_http_job *job = list_take(&pool->todo);
+		if (job) {
+			pthread_mutex_unlock(&pool->mutex);
+			job->run(job);
+			pthread_mutex_lock(&pool->mutex);
+			list_add(&pool->finished, job);
+			uv_async_send(&pool->async);
+		} else if (pool->is_closing) {
+			break;
+		} else {
+			pthread_cond_wait(&pool->wakeup, &pool->mutex);
+		}
+	}
+	pthread_mutex_unlock(&pool->mutex);
+	return NULL;
+}
+
+static void on_async_closed(uv_handle_t *handle)
+{
+	struct plane_http_pool *pool = handle->data;
+	void (*on_closed)(void *data) = pool->on_closed;
+	void *data = pool->data;
+	pthread_mutex_destroy(&pool->mutex);
+	pthread_cond_destroy(&pool->wakeup);
+	free(pool->threads);
+	free(pool);
+	if (on_closed)
+		on_closed(data);
+}
+
+static void finish_if_idle(struct plane_http_pool *pool)
+{
+	if (!pool->is_closing || pool->unfinished || uv_is_closing((uv_handle_t *)&pool->async))
+		return;
+	for (int i = 0; i < pool->thread_count; i++)
+		pthread_join(pool->threads[i], NULL);
+	uv_close((uv_handle_t *)&pool->async, on_async_closed);
+}
+
+static void on_async(uv_async_t *async)
+{
+	struct plane_http_pool *pool = async->data;
+	for (;;) {
+		pthread_mutex_lock(&pool->mutex);
+		struct plane_http_job *job = list_take(&pool->finished);
+		pool->unfinished -= job != NULL;
+		pthread_mutex_unlock(&pool->mutex);
+		if (!job)
+			break;
+		job->done(job);
+	}
+	pthread_mutex_lock(&pool->mutex);
+	bool may_finish = pool->is_closing && !pool->unfinished;
+	pthread_mutex_unlock(&pool->mutex);
+	if (may_finish)
+		finish_if_idle(pool);
+}
+
+struct plane_http_pool *plane_http_pool_create(
+	uv_loop_t *loop, int threads, struct plane_error *err)
+{
+	struct plane_http_pool *pool = PLANE_NEW(struct plane_http_pool);
+	int result = uv_async_init(loop, &pool->async, on_async);
+	if (result < 0) {
+		plane_error_set(err, result, "start worker threads: %s", uv_strerror(result));
+		free(pool);
+		return NULL;
+	}
+	pool->async.data = pool;
+	pthread_mutex_init(&pool->mutex, NULL);
+	pthread_cond_init(&pool->wakeup, NULL);
+	list_init(&pool->todo);
+	list_init(&pool->finished);
+	pool->threads = plane_alloc_zero((size_t)threads, sizeof(pthread_t));
+	while (pool->thread_count < threads) {
+		result =
+			pthread_create(&pool->threads[pool->thread_count], NULL, thread_main, pool);
+		if (result != 0)
+			break;
+		pool->thread_count++;
+	}
+	if (pool->thread_count == 0) {
+		plane_error_set(err, -result, "start worker threads: %s", uv_strerror(-result));
+		plane_http_pool_close(pool, NULL, NULL);
+		return NULL;
+	}
+	return pool;
+}
+
+void plane_http_pool_submit(struct plane_http_pool *pool, struct plane_http_job *job)
+{
+	pthread_mutex_lock(&pool->mutex);
+	pool->unfinished++;
+	if (job->run) {
+		list_add(&pool->todo, job);
+		pthread_cond_signal(&pool->wakeup);
+	} else {
+		list_add(&pool->finished, job);
+		uv_async_send(&pool->async);
+	}
+	pthread_mutex_unlock(&pool->mutex);
+}
+
+void plane_http_pool_close(struct plane_http_pool *pool, void (*on_closed)(void *data), void *data)
+{
+	pthread_mutex_lock(&pool->mutex);
+	pool->is_closing = true;
+	pool->on_closed = on_closed;
+	pool->data = data;
+	pthread_cond_broadcast(&pool->wakeup);
+	uv_async_send(&pool->async); /* the last look is on_async's */
+	pthread_mutex_unlock(&pool->mutex);
+}

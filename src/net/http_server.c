@@ -1,0 +1,211 @@
+/* The listener of the HTTP server, its pool and its end. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "net/address.h"
+#include "net/http_internal.h"
+
+#define LISTEN_BACKLOG 1024
+
+static void accept_waiting(uv_stream_t *listener, int status)
+{
+	struct plane_http_server *server = listener->data;
+	if (status < 0 || server->is_closing)
+		return;
+	/* Without uv_accept libuv stops polling the listener: that is the pause. */
+	server->is_accept_paused = server->connection_count >= server->config.max_connections;
+	if (!server->is_accept_paused)
+		plane_http_connection_accept(server);
+}
+
+static int listen_on(struct plane_http_server *server, struct plane_error *err)
+{
+	struct sockaddr_storage address;
+	if (plane_address_parse(server->config.listen, &address, err) < 0)
+		return err->code;
+	int result = uv_tcp_bind(&server->listener, (struct sockaddr *)&address, 0);
+	if (result == 0)
+		result =
+			uv_listen((uv_stream_t *)&server->listener, LISTEN_BACKLOG, accept_waiting);
+	if (result == 0) {
+		int len = sizeof(address);
+		result = uv_tcp_getsockname(&server->listener, (struct sockaddr *)&address, &len);
+	}
+	if (result == UV_EADDRINUSE)
+		return plane_error_set(err, -EADDRINUSE,
+			"listen on %s: another process uses this port; stop it or choose another "
+			"port",
+			server->config.listen);
+	if (result < 0)
+		return plane_error_set(err, result, "listen on %s: %s", server->config.listen,
+			uv_strerror(result));
+	server->address = plane_address_format(&address);
+	return 0;
+}
+
+static void finish_if_done(struct plane_http_server *server)
+{
+	if (!server->is_listener_closed || !server->is_pool_closed || server->connection_count)
+		return;
+	void (*on_closed)(void *data) = server->on_closed;
+	void *data = server->data;
+	free(server->address);
+	free(server);
+	if (on_closed)
+		on_closed(data);
+}
+
+static void on_pool_closed(void *data)
+{
+	struct plane_http_server *server = data;
+	server->is_pool_closed = true;
+	finish_if_done(server);
+}
+
+/* Handlers may post as long as there are connections: the pool is the last to go. */
+static void close_pool_if_unused(struct plane_http_server *server)
+{
+	if (!server->is_closing || server->connection_count || server->is_pool_closing)
+		return;
+	server->is_pool_closing = true;
+	plane_http_pool_close(server->pool, on_pool_closed, server);
+}
+
+void plane_http_server_connection_gone(struct plane_http_server *server)
+{
+	server->connection_count--;
+	if (server->is_closing)
+		close_pool_if_unused(server);
+	else if (server->is_accept_paused)
+		accept_waiting((uv_stream_t *)&server->listener, 0);
+}
+
+static void on_listener_closed(uv_handle_t *handle)
+{
+	struct plane_http_server *server = handle->data;
+	server->is_listener_closed = true;
+	finish_if_done(server);
+}
+
+void plane_http_server_close(
+	struct plane_http_server *server, void (*on_closed)(void *data), void *data)
+{
+	server->is_closing = true;
+	server->on_closed = on_closed;
+	server->data = data;
+	uv_close((uv_handle_t *)&server->listener, on_listener_closed);
+	struct plane_http_connection *connection = server->connections;
+	while (connection) {
+		struct plane_http_connection *next = connection->next;
+		bool is_answering = connection->phase == PLANE_HTTP_ANSWERING;
+		if (is_answering)
+			connection->must_close = true;
+		else
+			plane_http_connection_abort(connection);
+		connection = next;
+	}
+	close_pool_if_unused(server);
+}
+
+static void on_failed_listener_closed(uv_handle_t *handle)
+{
+	free(handle->data);
+}
+
+struct plane_http_server *plane_http_server_create(
+	uv_loop_t *loop, const struct plane_http_server_config *config, struct plane_error *err)
+{
+	struct plane_http_server *server = PLANE_NEW(struct plane_http_server);
+	server->config = *config;
+	server->loop = loop;
+	(void)uv_tcp_init(loop, &server->listener); /* cannot fail without a domain */
+	server->listener.data = server;
+	if (listen_on(server, err) == 0)
+		server->pool = plane_http_pool_create(loop, config->pool_threads, err);
+	if (!server->pool) {
+		free(server->address);
+		uv_close((uv_handle_t *)&server->listener, on_failed_listener_closed);
+		return NULL;
+	}
+	server->config.listen = NULL; /* borrowed for the call only */
+	return server;
+}
+
+const char *plane_http_server_address(const struct plane_http_server *server)
+{
+	return server->address;
+}
+
+struct post {
+	struct plane_http_job job;
+	void (*function)(void *data);
+	void *data;
+};
+
+static void on_post(struct plane_http_job *job)
+{
+	struct post *post = (struct post *)job;
+	void (*function)(void *data) = post->function;
+	void *data = post->data;
+	free(post);
+	function(data);
+}
+
+void plane_http_server_post(
+	struct plane_http_server *server, void (*function)(void *data), void *data)
+{
+	struct post *post = PLANE_NEW(struct post);
+	*post = (struct post){ .job = { .done = on_post }, .function = function, .data = data };
+	plane_http_pool_submit(server->pool, &post->job);
+}
+
+const char *plane_http_request_header(const struct plane_http_request *request, const char *name)
+{
+	for (size_t i = 0; i < request->header_count; i++)
+		if (strcmp(request->headers[i].name, name) == 0)
+			return request->headers[i].value;
+	return NULL;
+}
+
+static int hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c = (char)(c | 32);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* application/x-www-form-urlencoded: '+' is a space; a bad escape stands for itself. */
+static char *decode_query(const char *text, size_t len)
+{
+	char *decoded = plane_alloc(len + 1);
+	char *out = decoded;
+	for (size_t i = 0; i < len; i++) {
+		bool is_escape = text[i] == '%' && i + 2 < len && hex_value(text[i + 1]) >= 0 &&
+				 hex_value(text[i + 2]) >= 0;
+		int byte = is_escape        ? hex_value(text[i + 1]) * 16 + hex_value(text[i + 2])
+			   : text[i] == '+' ? ' '
+					    : text[i];
+		i += is_escape ? 2 : 0;
+		*out++ = (char)(byte ? byte : '?'); /* a NUL would cut the text */
+	}
+	*out = '\0';
+	return decoded;
+}
+
+char *plane_http_request_query(const struct plane_http_request *request, const char *name)
+{
+	const char *next = request->query;
+	while (*next) {
+		size_t len = strcspn(next, "&");
+		size_t name_len = strcspn(next, "=&");
+		if (name_len == strlen(name) && strncmp(next, name, name_len) == 0) {
+			size_t skip = name_len < len ? name_len + 1 : len;
+			return decode_query(next + skip, len - skip);
+		}
+		next += len + (next[len] == '&');
+	}
+	return NULL;
+}
