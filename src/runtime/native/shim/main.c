@@ -1,0 +1,417 @@
+/* The shim: makes the sandbox's namespaces, then waits for the drone, the logs, the deadline and
+ * the end. It must never depend on the drone being alive. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "shim.h"
+
+#define MS_PRIVATE_REC (0x4000 | (1 << 18))
+extern int mount(const char *, const char *, const char *, unsigned long, const void *);
+
+static struct {
+	int control, listener, init_socket, timer, pidfd, userns;
+	pid_t init;
+	uint32_t first_id;
+	int signal;
+	bool is_started, is_running, is_expired;
+	volatile const int64_t *lease;
+	struct shim_log log;
+	struct shim_stream out, err;
+} shim = { .control = PLANE_SHIM_FD_CONTROL, .listener = -1, .log = { .fd = -1 } };
+
+static void die(const char *what)
+{
+	shim_fail(shim.control, "%s: %s", what, strerror(errno));
+	_exit(1);
+}
+
+static int64_t boot_ms(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void kill_sandbox(void)
+{
+	(void)syscall(SYS_pidfd_send_signal, shim.pidfd, SIGKILL, NULL, 0); /* gone is fine */
+}
+
+static void check_deadline(void)
+{
+	int64_t deadline = *shim.lease;
+
+	if (deadline <= 0)
+		return;
+	if (boot_ms() >= deadline) {
+		shim.is_expired = true;
+		kill_sandbox();
+		return;
+	}
+	struct itimerspec at = { .it_value = { deadline / 1000, deadline % 1000 * 1000000 } };
+	(void)timerfd_settime(shim.timer, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
+static void write_map(const char *name)
+{
+	char path[64], text[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", shim.init, name);
+	int len = snprintf(text, sizeof(text), "0 %u %u\n", shim.first_id, PLANE_SHIM_IDS);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, text, (size_t)len) != len)
+		die("map user ids");
+	close(fd);
+}
+
+/* A descriptor from the host's mount namespace cannot be mounted on in ours. */
+static bool reopen_directory(void)
+{
+	char path[4096];
+	ssize_t n = readlink("/proc/self/fd/6", path, sizeof(path) - 1);
+	_Static_assert(PLANE_SHIM_FD_DIRECTORY == 6, "the path above names it");
+
+	if (n < 0)
+		return false;
+	path[n] = 0;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || dup3(fd, PLANE_SHIM_FD_DIRECTORY, O_CLOEXEC) < 0)
+		return false;
+	close(fd);
+	return true;
+}
+
+static void prepare_mounts(void)
+{
+	static const char *const directories[] = { "proc", "sys", "dev", "root", "lower" };
+
+	if (setns(PLANE_SHIM_FD_NETNS, CLONE_NEWNET) < 0 || unshare(CLONE_NEWNS) < 0 ||
+		mount(NULL, "/", NULL, MS_PRIVATE_REC, NULL) < 0 || !reopen_directory() ||
+		fchdir(PLANE_SHIM_FD_DIRECTORY) < 0 ||
+		mount("tmpfs", "stage", "tmpfs", 2 | 4, "mode=755,size=64k") < 0 ||
+		chdir("stage") < 0)
+		die("prepare mounts");
+	for (size_t i = 0; i < sizeof(directories) / sizeof(*directories); i++)
+		if (mkdir(directories[i], 0755) < 0)
+			die("prepare directories");
+	if (mount("sysfs", "sys", "sysfs", 1 | 2 | 4 | 8, NULL) < 0)
+		die("mount sysfs");
+}
+
+static void make_stream(struct shim_stream *stream, const char *name, int *write_end)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0 || fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0)
+		die("make a pipe");
+	stream->fd = ends[0];
+	stream->name = name;
+	*write_end = ends[1];
+}
+
+static int out_end, err_end;
+
+static void make_init(void)
+{
+	struct clone_args args = { .flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS |
+					    CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD,
+		.pidfd = (uint64_t)(uintptr_t)&shim.pidfd,
+		.exit_signal = SIGCHLD };
+	char path[64], byte = 'G';
+	int ends[2];
+
+	make_stream(&shim.out, "stdout", &out_end);
+	make_stream(&shim.err, "stderr", &err_end);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+		die("make a socket");
+	shim.init = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	if (shim.init < 0)
+		die("make namespaces");
+	if (shim.init == 0) {
+		close(shim.control);
+		close(PLANE_SHIM_FD_NETNS);
+		close(PLANE_SHIM_FD_DIRECTORY);
+		close(shim.listener);
+		close(ends[0]);
+		shim_init_main(ends[1], out_end, err_end, PLANE_SHIM_FD_SECCOMP);
+	}
+	close(ends[1]);
+	shim.init_socket = ends[0];
+	write_map("uid_map");
+	write_map("gid_map");
+	snprintf(path, sizeof(path), "/proc/%d/ns/user", shim.init);
+	shim.userns = open(path, O_RDONLY | O_CLOEXEC);
+	if (shim.userns < 0 || shim_send(ends[0], &byte, 1, NULL, 0) != 1)
+		die("start the sandbox's init");
+}
+
+static int write_upper(const char *path, uint32_t owner, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	size_t len = strlen(text);
+	int result = fd < 0 || write(fd, text, len) != (ssize_t)len || fchown(fd, owner, owner) < 0;
+
+	if (fd >= 0)
+		close(fd);
+	return result ? -1 : 0;
+}
+
+static int fill_upper(const struct shim_start *start)
+{
+	static const char *const directories[] = { "upper", "upper/etc", "upper/proc", "upper/sys",
+		"upper/dev", "upper/plane-data" };
+	char hosts[512], hostname[128];
+	size_t count = sizeof(directories) / sizeof(*directories) - !start->head->has_mount;
+
+	for (size_t i = 0; i < count; i++)
+		if ((mkdir(directories[i], 0755) < 0 && errno != EEXIST) ||
+			chmod(directories[i], 0755) < 0 ||
+			chown(directories[i], shim.first_id, shim.first_id) < 0)
+			return -1;
+	snprintf(hosts, sizeof(hosts), "127.0.0.1\tlocalhost\n%s\t%s\n", start->address,
+		start->backend);
+	snprintf(hostname, sizeof(hostname), "%s\n", start->backend);
+	return write_upper("upper/etc/hosts", shim.first_id, hosts) |
+	       write_upper("upper/etc/hostname", shim.first_id, hostname) |
+	       write_upper("upper/etc/resolv.conf", shim.first_id, start->resolv);
+}
+
+/* Maps the ids of a detached mount: those of the disk, from 0, become those of the sandbox. */
+static int idmapped(int tree)
+{
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_NODEV,
+		.userns_fd = (uint64_t)shim.userns };
+
+	if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+		return -1;
+	return tree;
+}
+
+static int configure(int fs, const char *key, const char *value)
+{
+	return (int)syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, value, 0);
+}
+
+static int make_overlay(int rootfs)
+{
+	int lower = idmapped(rootfs);
+
+	if (lower < 0 || syscall(SYS_move_mount, lower, "", AT_FDCWD, "stage/lower",
+				 MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return -1;
+	int fs = (int)syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC);
+	if (fs < 0 || configure(fs, "source", "plane") < 0 ||
+		configure(fs, "lowerdir", "stage/lower") < 0 ||
+		configure(fs, "upperdir", "upper") < 0 || configure(fs, "workdir", "work") < 0 ||
+		syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return -1;
+	return (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID);
+}
+
+static void start(const int *fds, int count)
+{
+	static struct shim_start start;
+	int give[3], given = 2;
+	char byte = 'S';
+
+	if (shim.is_started || count < 3 || !shim_start_read(fds[0], &start))
+		return shim_fail(shim.control, "bad start message");
+	shim.is_started = true;
+	shim_log_open(&shim.log, start.log_path, start.head->log_max_bytes);
+	uid_t owner = shim.first_id + start.head->uid;
+	if (fchdir(PLANE_SHIM_FD_DIRECTORY) < 0 || fill_upper(&start) < 0 ||
+		fchown(out_end, owner, (gid_t)-1) < 0 || fchown(err_end, owner, (gid_t)-1) < 0) {
+		shim_fail(shim.control, "fill the sandbox: %s", strerror(errno));
+		return kill_sandbox();
+	}
+	close(out_end);
+	close(err_end);
+	give[0] = fds[0];
+	give[1] = make_overlay(fds[1]);
+	if (give[1] < 0) {
+		shim_fail(shim.control, "overlay on image %s: %s", start.image, strerror(errno));
+		return kill_sandbox();
+	}
+	if (start.head->has_mount && count > 3) {
+		give[given++] = idmapped(fds[3]);
+		if (give[2] < 0) {
+			shim_fail(shim.control, "map ids of the mount: %s", strerror(errno));
+			return kill_sandbox();
+		}
+	}
+	if (shim_send(shim.init_socket, &byte, 1, give, given) != 1)
+		shim_fail(shim.control, "start the backend: %s", strerror(errno));
+	for (int i = 1; i < given; i++)
+		close(give[i]);
+	close(fds[0]);
+	close(fds[1]); /* fds[2], the image's lock, stays open as long as the shim lives */
+	check_deadline();
+}
+
+static void on_control(void)
+{
+	char packet[64];
+	int fds[4], count;
+	long n = shim_receive(shim.control, packet, sizeof(packet), fds, 4, &count);
+
+	if (n <= 0) {
+		close(shim.control);
+		shim.control = -1;
+		if (!shim.is_started)
+			kill_sandbox(); /* nobody can ever use a parked one whose drone is gone */
+		return;
+	}
+	if (packet[0] == PLANE_SHIM_START)
+		start(fds, count);
+	else if (packet[0] == PLANE_SHIM_SIGNAL)
+		(void)syscall(SYS_pidfd_send_signal, shim.pidfd, SIGTERM, NULL, 0);
+	else if (packet[0] == PLANE_SHIM_KILL)
+		kill_sandbox();
+	else if (packet[0] == PLANE_SHIM_DEADLINE)
+		check_deadline();
+}
+
+static void on_init(void)
+{
+	char text[PLANE_SHIM_TEXT_MAX];
+	int fds[1], count;
+	long n = shim_receive(shim.init_socket, text, sizeof(text), fds, 0, &count);
+
+	if (n <= 0) {
+		close(shim.init_socket);
+		shim.init_socket = -1;
+		return;
+	}
+	if (text[0] == PLANE_SHIM_SIGNALED && n == 2) {
+		shim.signal = text[1];
+		return;
+	}
+	if (text[0] == PLANE_SHIM_PARKED && n == 1) {
+		int32_t pid = shim.init;
+		memcpy(text + 1, &pid, sizeof(pid));
+		n = 1 + (long)sizeof(pid);
+	}
+	shim.is_running = shim.is_running || text[0] == PLANE_SHIM_RUNNING;
+	(void)shim_send(shim.control, text, (size_t)n, NULL, 0); /* the drone may be gone */
+}
+
+static void finish(void)
+{
+	siginfo_t info = { 0 };
+	struct shim_stream *streams[] = { &shim.out, &shim.err };
+	char text[128];
+
+	(void)waitid(P_PID, (id_t)shim.init, &info, WEXITED);
+	if (shim.is_started)
+		for (int i = 0; i < 2; i++) {
+			while (streams[i]->fd >= 0 && shim_log_take(&shim.log, streams[i]))
+				;
+			shim_log_flush(&shim.log, streams[i]);
+		}
+	while (shim.init_socket >= 0)
+		on_init();
+	int code = info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
+	int len = snprintf(text, sizeof(text),
+		"{\"code\":%d,\"signal\":%d,\"expired\":%s,\"ran\":%s}\n", code,
+		info.si_code == CLD_EXITED ? shim.signal : info.si_status,
+		shim.is_expired ? "true" : "false", shim.is_running ? "true" : "false");
+	int fd = openat(PLANE_SHIM_FD_DIRECTORY, "exit.tmp", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	if (fd < 0 || write(fd, text, (size_t)len) != len || fsync(fd) < 0 ||
+		renameat(PLANE_SHIM_FD_DIRECTORY, "exit.tmp", PLANE_SHIM_FD_DIRECTORY, "exit") < 0)
+		_exit(1);
+	_exit(0);
+}
+
+static void listen_control(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/control",
+		PLANE_SHIM_FD_DIRECTORY);
+	shim.listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (shim.listener < 0 ||
+		bind(shim.listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+		listen(shim.listener, 4) < 0)
+		die("listen on the control socket");
+	int lease = openat(PLANE_SHIM_FD_DIRECTORY, "lease", O_RDONLY | O_CLOEXEC);
+	void *at = lease < 0 ? MAP_FAILED
+			     : mmap(NULL, sizeof(int64_t), PROT_READ, MAP_SHARED, lease, 0);
+	if (at == MAP_FAILED)
+		die("map the lease");
+	shim.lease = at;
+	close(lease);
+	shim.timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (shim.timer < 0)
+		die("make a timer");
+}
+
+static void turn(void)
+{
+	struct pollfd polls[] = { { shim.control, POLLIN, 0 }, { shim.listener, POLLIN, 0 },
+		{ shim.init_socket, POLLIN, 0 }, { shim.timer, POLLIN, 0 },
+		{ shim.pidfd, POLLIN, 0 }, { shim.is_started ? shim.out.fd : -1, POLLIN, 0 },
+		{ shim.is_started ? shim.err.fd : -1, POLLIN, 0 } };
+	uint64_t ticks;
+
+	if (poll(polls, 7, -1) < 0)
+		return;
+	if (polls[5].revents)
+		(void)shim_log_take(&shim.log, &shim.out);
+	if (polls[6].revents)
+		(void)shim_log_take(&shim.log, &shim.err);
+	if (polls[2].revents)
+		on_init();
+	if (polls[3].revents) {
+		(void)!read(shim.timer, &ticks, sizeof(ticks)); /* only wakes us */
+		check_deadline();
+	}
+	if (polls[0].revents)
+		on_control();
+	if (polls[1].revents) {
+		int fd = accept4(shim.listener, NULL, NULL, SOCK_CLOEXEC);
+		if (fd >= 0 && shim.control >= 0)
+			close(shim.control);
+		if (fd >= 0)
+			shim.control = fd;
+	}
+	if (polls[4].revents)
+		finish();
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 2)
+		return 2;
+	shim.first_id = (uint32_t)strtoul(argv[1], NULL, 10);
+	if (shim.first_id < PLANE_SHIM_IDS)
+		return 2;
+	for (int fd = PLANE_SHIM_FD_CONTROL; fd < PLANE_SHIM_FD_COUNT; fd++)
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+	(void)syscall(SYS_close_range, PLANE_SHIM_FD_COUNT, ~0u, 0);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	listen_control();
+	prepare_mounts();
+	make_init();
+	for (;;)
+		turn();
+}
