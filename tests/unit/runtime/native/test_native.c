@@ -146,6 +146,38 @@ static void the_deadline_kills(void **state)
 	runtime->impl->forget(runtime, "b1");
 }
 
+static void on_adopted(void *data, const struct plane_runtime_found *found)
+{
+	assert_string_equal(found->backend, "b1");
+	assert_true(found->is_running);
+	*(bool *)data = true;
+}
+
+static void a_backend_survives_its_drone_and_is_adopted(void **state)
+{
+	struct plane_runtime_listener listener = { &result, on_exit_ };
+	struct plane_error err = { 0 };
+	struct result closed = { 0 };
+	bool is_found = false;
+	char data[128];
+
+	spawn("/tool", "wait", 60000);
+	runtime->impl->close(runtime, on_done, &closed);
+	until(&closed.is_done);
+	plane_native_destroy(runtime);
+	snprintf(data, sizeof(data), "%s/drone", directory);
+	struct plane_native_config config = { .data_dir = data, .images_dir = data };
+	runtime = plane_native_create(&loop, &config, &listener, &err);
+	assert_non_null(runtime);
+	assert_int_equal(runtime->impl->adopt(runtime, on_adopted, &is_found, &err), 0);
+	assert_true(is_found);
+	assert_true(runtime->impl->terminate(runtime, "b1", true));
+	until(&result.is_ended);
+	assert_true(result.exit.is_known);
+	assert_int_equal(result.exit.signal, 9);
+	runtime->impl->forget(runtime, "b1");
+}
+
 static int set_up(void **state)
 {
 	struct plane_runtime_listener listener = { &result, on_exit_ };
@@ -193,6 +225,7 @@ int main(void)
 		cmocka_unit_test(a_missing_command_is_named),
 		cmocka_unit_test(a_hard_stop_kills),
 		cmocka_unit_test(the_deadline_kills),
+		cmocka_unit_test(a_backend_survives_its_drone_and_is_adopted),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
