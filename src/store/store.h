@@ -1,62 +1,289 @@
-#ifndef W
-#define W
+/* The controller's memory: nodes, keys, backends, tokens, orders. One implementation for one
+ * machine (SQLite); the interface is what any other must keep. Each function is one transaction,
+ * done or not done as a whole, and may block: pool threads only, any number at once. Functions
+ * return 0, or a negative code with `err` filled; outputs are untouched then. Times are the store's
+ * own clock in milliseconds, which only grows: no caller compares it with a clock of its own. */
+#ifndef PLANE_STORE_STORE_H
+#define PLANE_STORE_STORE_H
+
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include <jansson.h>
+
 #include "base/error.h"
 #include "model/backend_state.h"
 #include "model/messages.h"
 #include "model/names.h"
+
 struct plane_store;
+
+/**
+ * Opens "sqlite:PATH", optionally followed by "?synchronous=full" (the default: what was answered
+ * survives a power cut) or "?synchronous=normal" (it survives the death of the process; see
+ * docs/store.md). Makes the file, with mode 0600. NULL with `err` when it cannot be used.
+ */
 struct plane_store *plane_store_open(const char *url, struct plane_error *err);
-int plane_store_migrate(struct plane_store *, struct plane_error *err);
-void plane_store_close(struct plane_store *);
-int plane_store_ping(struct plane_store *, struct plane_error *err);
-int plane_store_controller_heartbeat(struct plane_store *, const char *name, struct plane_error *err);
-int plane_store_controller_offline(struct plane_store *, const char *name, struct plane_error *err);
-int plane_store_node_disconnected(struct plane_store *, int64_t node, int64_t connection, struct plane_error *err);
-struct plane_store_node { enum plane_node_kind kind; const char *name,*cluster,*controller,*version,*git_hash,*ip,*pool; };
-int plane_store_node_connected(struct plane_store *, const struct plane_store_node *, int64_t *node_id, int64_t *connection, struct plane_error *err);
-int plane_store_drone_heartbeat(struct plane_store *, int64_t node, int64_t local, struct plane_error *err);
-int plane_store_backend_update(struct plane_store *, const char *backend, int64_t node, const struct plane_backend_state *, bool *changed, int64_t *time_ms, struct plane_error *err);
-int plane_store_action_ack(struct plane_store *, const char *action, int64_t node, struct plane_error *err);
-int plane_store_key_renew(struct plane_store *, const char *backend, int64_t node, int64_t lease_ms, bool *renewed, struct plane_error *err);
-struct plane_store_route { bool x; struct plane_backend_state state; char *backend,*secret_token,*cluster,*user,*subdomain; json_t *auth; };
-int plane_store_route_find(struct plane_store *, const char *token, bool *found, struct plane_store_route *, struct plane_error *err);
-void plane_store_route_finish(struct plane_store_route *);
-int plane_store_backend_keep_alive(struct plane_store *, const char *, bool *alive, struct plane_error *);
-int plane_store_cert_lease(struct plane_store *, const char *cluster, int64_t node, int64_t ms, bool *, struct plane_error *);
-int plane_store_cert_set_txt(struct plane_store *, const char *cluster, int64_t node, const char *, bool *, struct plane_error *);
-int plane_store_cert_release(struct plane_store *, const char *cluster, int64_t node, struct plane_error *);
-int plane_store_cert_get_txt(struct plane_store *, const char *cluster, char **, struct plane_error *);
-struct plane_store_history { size_t count; struct { struct plane_backend_state state; int64_t time_ms; } *entries; };
-int plane_store_backend_history(struct plane_store *, const char *, struct plane_store_history *, struct plane_error *);
-void plane_store_history_finish(struct plane_store_history *);
-struct plane_store_token { const char *token,*secret_token,*backend,*user; const json_t *auth; int64_t lifetime_ms; };
-int plane_store_token_create(struct plane_store *, const struct plane_store_token *, struct plane_error *);
-struct plane_store_held_key { bool is_found,is_live; char tag[256],backend[46],cluster[256],subdomain[64],static_token[PLANE_TOKEN_SIZE]; enum plane_backend_status status; };
-int plane_store_key_find(struct plane_store *, const char *, const char *, struct plane_store_held_key *, struct plane_error *);
-int plane_store_key_remove_expired(struct plane_store *, const char *, bool *, struct plane_error *);
-struct plane_store_drone { int64_t id; char name[46]; int64_t backend_count, last_local_time_ms; };
-struct plane_store_drones { size_t count; struct plane_store_drone *entries; };
-int plane_store_drones_eligible(struct plane_store *, const char *, const char *, int64_t, struct plane_store_drones *, struct plane_error *);
-void plane_store_drones_finish(struct plane_store_drones *);
-struct plane_store_spawn { const char *backend,*cluster; int64_t drone_id; const char *key_name,*key_namespace,*key_tag; int64_t lifetime_limit_seconds,max_idle_seconds; const char *subdomain,*static_token,*action_id; const json_t *executable; struct plane_deadlines deadlines; int64_t lease_ms; };
-int plane_store_spawn(struct plane_store *, const struct plane_store_spawn *, char **, int64_t *, struct plane_error *);
-struct plane_store_backend { struct plane_backend_state state; int64_t state_time_ms, drone_id; };
-int plane_store_backend_find(struct plane_store *, const char *, struct plane_store_backend *, struct plane_error *);
-int plane_store_token_revoke(struct plane_store *, const char *, const char *, struct plane_error *);
-int plane_store_drone_drain(struct plane_store *, const char *, const char *, bool, bool *, struct plane_error *);
-struct plane_store_actions { size_t count; struct { char action_id[46]; char *message; } *entries; };
-int plane_store_actions_pending(struct plane_store *, int64_t, size_t, struct plane_store_actions *, struct plane_error *);
-void plane_store_actions_finish(struct plane_store_actions *);
-int plane_store_terminate(struct plane_store *, const char *backend, const char *action_id, enum plane_termination_kind, enum plane_termination_reason, int64_t *drone, char **message, struct plane_error *);
-int plane_store_cleanup_tokens(struct plane_store *, int64_t *, struct plane_error *);
-int plane_store_cleanup_backends(struct plane_store *, int, int, int64_t *, struct plane_error *);
-struct plane_store_sweep_entry { char backend[46]; enum plane_backend_status status; int64_t in_status_ms; bool is_due, has_pending_soft, has_pending_hard; };
-struct plane_store_sweep { size_t count; struct plane_store_sweep_entry *entries; };
-int plane_store_sweep_candidates(struct plane_store *, int64_t, struct plane_store_sweep *, struct plane_error *);
-void plane_store_sweep_finish(struct plane_store_sweep *);
-struct plane_store_lost { size_t count; struct { char backend[46]; struct plane_backend_state state; int64_t time_ms; } *entries; };
-int plane_store_mark_lost(struct plane_store *, int64_t, struct plane_store_lost *, struct plane_error *);
-void plane_store_lost_finish(struct plane_store_lost *);
+void plane_store_close(struct plane_store *store);
+/** Brings the schema to this version. -ENOTSUP when it was made by a newer one. */
+int plane_store_migrate(struct plane_store *store, struct plane_error *err);
+int plane_store_ping(struct plane_store *store, struct plane_error *err);
+
+/* ---- controllers and nodes ---- */
+
+int plane_store_controller_heartbeat(
+	struct plane_store *store, const char *name, struct plane_error *err);
+int plane_store_controller_offline(
+	struct plane_store *store, const char *name, struct plane_error *err);
+
+/** Texts may be NULL where the node has none. */
+struct plane_store_node {
+	enum plane_node_kind kind;
+	const char *name, *cluster, *controller, *version, *git_hash, *ip;
+	const char *pool; /* drones */
+};
+
+/**
+ * Registers a node that has connected, or its new connection. A drone is eligible again from its
+ * next heartbeat on; it keeps its draining flag, and its pool is the one that it says now.
+ */
+int plane_store_node_connected(struct plane_store *store, const struct plane_store_node *node,
+	int64_t *node_id, int64_t *connection_id, struct plane_error *err);
+/** Nothing happens when the node has another connection by now. */
+int plane_store_node_disconnected(
+	struct plane_store *store, int64_t node_id, int64_t connection_id, struct plane_error *err);
+int plane_store_drone_heartbeat(
+	struct plane_store *store, int64_t node_id, int64_t local_time_ms, struct plane_error *err);
+/** -ENOENT for an unknown drone. `*is_changed`: it was not so before. */
+int plane_store_drone_drain(struct plane_store *store, const char *cluster, const char *name,
+	bool is_draining, bool *is_changed, struct plane_error *err);
+
+struct plane_store_drone {
+	int64_t id;
+	char name[PLANE_NAME_SIZE];
+	int64_t backend_count; /* not terminated */
+	int64_t last_local_time_ms;
+};
+struct plane_store_drones {
+	size_t count;
+	struct plane_store_drone *entries;
+};
+/** Drones that may get a backend (reference section 3): heard of within `healthy_ms`. */
+int plane_store_drones_eligible(struct plane_store *store, const char *cluster, const char *pool,
+	int64_t healthy_ms, struct plane_store_drones *drones, struct plane_error *err);
+void plane_store_drones_finish(struct plane_store_drones *drones);
+
+/** A connected node of a cluster, as ClusterState shows it. */
+struct plane_store_member {
+	enum plane_node_kind kind;
+	char *name, *version, *git_hash, *controller; /* owned */
+	int64_t controller_heartbeat_age_ms;
+	/* drones */
+	bool is_ready, is_draining;
+	int64_t heartbeat_age_ms; /* -1: none yet */
+	int64_t backend_count;
+};
+struct plane_store_members {
+	size_t count;
+	struct plane_store_member *entries;
+};
+int plane_store_cluster_members(struct plane_store *store, const char *cluster,
+	struct plane_store_members *members, struct plane_error *err);
+void plane_store_members_finish(struct plane_store_members *members);
+
+/* ---- keys and backends ---- */
+
+struct plane_store_held_key {
+	bool is_found;
+	bool is_live; /* its lease has not expired */
+	char tag[PLANE_TEXT_MAX + 1];
+	char backend[PLANE_NAME_SIZE];
+	char cluster[PLANE_TEXT_MAX + 1];
+	char subdomain[64];                  /* "" for none */
+	char static_token[PLANE_TOKEN_SIZE]; /* "" for none */
+	enum plane_backend_status status;
+};
+int plane_store_key_find(struct plane_store *store, const char *key_namespace, const char *name,
+	struct plane_store_held_key *key, struct plane_error *err);
+/** Removes the key of a backend if it is (still) expired. */
+int plane_store_key_remove_expired(
+	struct plane_store *store, const char *backend, bool *is_removed, struct plane_error *err);
+/** Extends the lease to `lease_ms` from now if `node_id` runs the backend and holds its key. */
+int plane_store_key_renew(struct plane_store *store, const char *backend, int64_t node_id,
+	int64_t lease_ms, bool *is_renewed, struct plane_error *err);
+
+struct plane_store_token {
+	const char *token, *secret_token, *backend;
+	const char *user;   /* NULL for none */
+	const json_t *auth; /* object */
+	int64_t lifetime_ms;
+};
+/** -ENOENT when there is no such backend. */
+int plane_store_token_create(
+	struct plane_store *store, const struct plane_store_token *token, struct plane_error *err);
+/** Removes the tokens of a user for a backend; no error when there are none. */
+int plane_store_token_revoke(
+	struct plane_store *store, const char *backend, const char *user, struct plane_error *err);
+
+struct plane_store_spawn {
+	const char *backend, *cluster;
+	int64_t drone_id;
+	const char *key_name, *key_namespace, *key_tag;
+	int64_t lifetime_limit_seconds;        /* -1: none */
+	int64_t max_idle_seconds;              /* -1: none */
+	const char *subdomain;                 /* NULL for none */
+	const char *static_token;              /* NULL for none */
+	const struct plane_store_token *token; /* a first dynamic token, or NULL */
+	const char *action_id;
+	const json_t *executable;
+	struct plane_deadlines deadlines; /* for the drone, in its clock */
+	int64_t lease_ms;
+};
+/**
+ * Stores backend, key, first state, token and the order to start it. `*message` (the caller frees
+ * it) is the order for the drone's socket with a fencing token greater than any before. -EEXIST
+ * when the key is held or the backend's name is taken.
+ */
+int plane_store_spawn(struct plane_store *store, const struct plane_store_spawn *spawn,
+	char **message, int64_t *time_ms, struct plane_error *err);
+
+struct plane_store_backend {
+	struct plane_backend_state state;
+	int64_t state_time_ms;
+	int64_t drone_id;
+};
+/** -ENOENT for an unknown backend. */
+int plane_store_backend_find(struct plane_store *store, const char *backend,
+	struct plane_store_backend *found, struct plane_error *err);
+
+/**
+ * A state that drone `node_id` reports. States only move forward: `*is_changed` is false for
+ * others, and for backends that the drone does not run. `terminated` frees the key.
+ */
+int plane_store_backend_update(struct plane_store *store, const char *backend, int64_t node_id,
+	const struct plane_backend_state *state, bool *is_changed, int64_t *time_ms,
+	struct plane_error *err);
+/** The backend is in use. `*is_alive` is false when it is unknown or terminated. */
+int plane_store_backend_keep_alive(
+	struct plane_store *store, const char *backend, bool *is_alive, struct plane_error *err);
+
+struct plane_store_history {
+	size_t count;
+	struct plane_store_past_state {
+		struct plane_backend_state state;
+		int64_t time_ms;
+	} * entries; /* oldest first */
+};
+int plane_store_backend_history(struct plane_store *store, const char *backend,
+	struct plane_store_history *history, struct plane_error *err);
+void plane_store_history_finish(struct plane_store_history *history);
+
+/** What a token leads to. Texts are owned. */
+struct plane_store_route {
+	struct plane_backend_state state;
+	char *backend, *secret_token, *cluster, *user, *subdomain; /* NULL for none */
+	json_t *auth;                                              /* NULL for a static token */
+};
+/** Expired and revoked tokens are not found. */
+int plane_store_route_find(struct plane_store *store, const char *token, bool *is_found,
+	struct plane_store_route *route, struct plane_error *err);
+void plane_store_route_finish(struct plane_store_route *route);
+
+/** NULL filters let everything pass. */
+struct plane_store_backend_filter {
+	const char *cluster;
+	int status; /* 0: any */
+	const char *key_name;
+	const char *after; /* cursor: the last backend of the page before, or NULL */
+	int limit;
+};
+struct plane_store_listed_backend {
+	char *backend, *cluster, *drone, *key_namespace, *key_name, *key_tag; /* owned */
+	struct plane_backend_state state;
+	int64_t state_time_ms, created_at_ms;
+};
+struct plane_store_backend_list {
+	size_t count;
+	struct plane_store_listed_backend *entries; /* ordered by name */
+};
+int plane_store_backend_list(struct plane_store *store,
+	const struct plane_store_backend_filter *filter, struct plane_store_backend_list *list,
+	struct plane_error *err);
+void plane_store_backend_list_finish(struct plane_store_backend_list *list);
+
+/* ---- orders to drones, sweeping ---- */
+
+struct plane_store_actions {
+	size_t count;
+	struct plane_store_action {
+		char action_id[PLANE_NAME_SIZE];
+		char *message; /* owned */
+	} * entries;           /* oldest first */
+};
+/** Orders not acknowledged yet. A spawn whose lease has expired is none of them. */
+int plane_store_actions_pending(struct plane_store *store, int64_t node_id, size_t limit,
+	struct plane_store_actions *actions, struct plane_error *err);
+void plane_store_actions_finish(struct plane_store_actions *actions);
+int plane_store_action_ack(
+	struct plane_store *store, const char *action_id, int64_t node_id, struct plane_error *err);
+
+/**
+ * Stores the order to end a backend. `*message` (the caller frees it) is NULL when there is nothing
+ * to send: an equal order is on its way, or the backend has ended. -ENOENT for an unknown one.
+ */
+int plane_store_terminate(struct plane_store *store, const char *backend, const char *action_id,
+	enum plane_termination_kind kind, enum plane_termination_reason reason, int64_t *drone_id,
+	char **message, struct plane_error *err);
+
+struct plane_store_sweep {
+	size_t count;
+	struct plane_store_sweep_entry {
+		char backend[PLANE_NAME_SIZE];
+		enum plane_backend_status status;
+		int64_t in_status_ms;
+		bool is_due; /* idle or alive for too long */
+		bool has_pending_soft, has_pending_hard;
+	} * entries;
+};
+/** Backends of a drone that are due or terminating. Idleness counts while a backend is ready. */
+int plane_store_sweep_candidates(struct plane_store *store, int64_t node_id,
+	struct plane_store_sweep *sweep, struct plane_error *err);
+void plane_store_sweep_finish(struct plane_store_sweep *sweep);
+
+struct plane_store_lost {
+	size_t count;
+	struct plane_store_lost_entry {
+		char backend[PLANE_NAME_SIZE];
+		struct plane_backend_state state;
+		int64_t time_ms;
+	} * entries;
+};
+/** Gives up backends whose drone has been silent for `silent_ms` and whose lease has expired:
+ *  they are terminated with reason lost. At most a batch at a time. */
+int plane_store_mark_lost(struct plane_store *store, int64_t silent_ms,
+	struct plane_store_lost *lost, struct plane_error *err);
+void plane_store_lost_finish(struct plane_store_lost *lost);
+
+/* ---- cleanup ---- */
+
+int plane_store_cleanup_tokens(
+	struct plane_store *store, int64_t *removed, struct plane_error *err);
+/** Forgets up to `batch` backends that ended `min_age_days` ago or earlier. */
+int plane_store_cleanup_backends(struct plane_store *store, int min_age_days, int batch,
+	int64_t *removed, struct plane_error *err);
+
+/* ---- certificates: one proxy of a cluster at a time answers an ACME challenge ---- */
+
+int plane_store_cert_lease(struct plane_store *store, const char *cluster, int64_t node_id,
+	int64_t lease_ms, bool *is_accepted, struct plane_error *err);
+/** Accepted from the holder of the lease only. */
+int plane_store_cert_set_txt(struct plane_store *store, const char *cluster, int64_t node_id,
+	const char *txt_value, bool *is_accepted, struct plane_error *err);
+int plane_store_cert_release(
+	struct plane_store *store, const char *cluster, int64_t node_id, struct plane_error *err);
+/** `*txt_value` is NULL when there is none; the caller frees it. */
+int plane_store_cert_get_txt(
+	struct plane_store *store, const char *cluster, char **txt_value, struct plane_error *err);
+
 #endif

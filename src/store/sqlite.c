@@ -1,0 +1,279 @@
+/* Opening the store: schema, clock, fencing tokens. */
+#include "store/sqlite.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+
+#include "base/json.h"
+#include "sqlite_schema.h"
+
+#define SCHEMA_VERSION 1
+#define LEASE_AFTER_REBOOT_MS 60000
+/* How many milliseconds of fencing tokens are reserved ahead with one durable write. */
+#define FENCING_RESERVE 600000
+
+static int64_t system_realtime(void *data)
+{
+	return plane_clock_realtime_ms();
+}
+
+static int64_t system_boot(void *data)
+{
+	return plane_clock_boot_ms();
+}
+
+int64_t plane_sqlite_now(const struct plane_sqlite_store *store)
+{
+	return store->clock.boot_ms(store->clock.data) + store->clock_offset_ms;
+}
+
+static int get_meta(struct plane_db *db, const char *name, int64_t *number, char *text,
+	size_t text_size, struct plane_error *err)
+{
+	sqlite3_stmt *row =
+		plane_db_query(db, err, "SELECT value FROM meta WHERE name = ?", "t", name);
+	if (!row)
+		return err->code;
+	int result = plane_db_next(db, row, err);
+	if (result <= 0)
+		return result;
+	if (number)
+		*number = sqlite3_column_int64(row, 0);
+	if (text)
+		snprintf(text, text_size, "%s", plane_db_text(row, 0));
+	plane_db_done(row);
+	return 1;
+}
+
+static int put_meta(struct plane_db *db, const char *name, int64_t number, struct plane_error *err)
+{
+	return plane_db_run(db, NULL, err,
+		"INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+		"ti", name, number);
+}
+
+/* On the same boot the clock goes on exactly where it was, whatever happened to the wall clock.
+ * After a reboot it is the wall clock, but never before what was seen; and because nobody knows how
+ * long the machine was off, leases that were live get their whole time again. */
+static int resume_clock(struct plane_sqlite_store *store, struct plane_error *err)
+{
+	struct plane_db *db = &store->writer;
+	char boot_id[sizeof(store->boot_id)] = "";
+	int64_t clock_ms = 0, boot_ms = 0;
+	int64_t boot_now = store->clock.boot_ms(store->clock.data);
+	int64_t now = store->clock.realtime_ms(store->clock.data);
+	if (get_meta(db, "boot_id", NULL, boot_id, sizeof(boot_id), err) < 0 ||
+		get_meta(db, "clock_ms", &clock_ms, NULL, 0, err) < 0 ||
+		get_meta(db, "clock_boot_ms", &boot_ms, NULL, 0, err) < 0)
+		return err->code;
+	bool is_same_boot = strcmp(boot_id, store->boot_id) == 0;
+	if (is_same_boot)
+		now = clock_ms + (boot_now - boot_ms);
+	else if (now < clock_ms)
+		now = clock_ms;
+	store->clock_offset_ms = now - boot_now;
+	store->opened_at_ms = now;
+	if (!is_same_boot && clock_ms &&
+		plane_db_run(db, NULL, err,
+			"UPDATE backend_key SET expires_at = ? WHERE expires_at > ?", "ii",
+			now + LEASE_AFTER_REBOOT_MS, clock_ms) < 0)
+		return err->code;
+	if (get_meta(db, "fencing_ceiling", &store->fencing_ceiling, NULL, 0, err) < 0 ||
+		get_meta(db, "fencing_last", &store->last_fencing_token, NULL, 0, err) < 0)
+		return err->code;
+	if (!is_same_boot && store->last_fencing_token < store->fencing_ceiling)
+		store->last_fencing_token = store->fencing_ceiling;
+	if (put_meta(db, "clock_ms", now, err) < 0 ||
+		put_meta(db, "clock_boot_ms", boot_now, err) < 0)
+		return err->code;
+	return plane_db_run(db, NULL, err,
+		"INSERT INTO meta VALUES ('boot_id', ?) ON CONFLICT DO UPDATE SET value = "
+		"excluded.value",
+		"t", store->boot_id);
+}
+
+/* The reservation is synced to disk, whatever the mode: a power cut may lose the key of a token,
+ * but never lets a token be given out again. */
+int plane_sqlite_next_fencing_token(
+	struct plane_sqlite_store *store, int64_t *token, struct plane_error *err)
+{
+	struct plane_db *db = &store->writer;
+	int64_t next = plane_sqlite_now(store);
+	if (next <= store->last_fencing_token)
+		next = store->last_fencing_token + 1;
+	if (next > store->fencing_ceiling) {
+		int64_t ceiling = next + FENCING_RESERVE;
+		if (plane_db_script(db, "PRAGMA synchronous=FULL", err) < 0 ||
+			put_meta(db, "fencing_ceiling", ceiling, err) < 0)
+			return err->code;
+		store->fencing_ceiling = ceiling;
+		if (!store->is_synchronous_full &&
+			plane_db_script(db, "PRAGMA synchronous=NORMAL", err) < 0)
+			return err->code;
+	}
+	store->last_fencing_token = next;
+	*token = next;
+	return 0;
+}
+
+static int schema_version(struct plane_db *db, int64_t *version, struct plane_error *err)
+{
+	sqlite3_stmt *row = plane_db_query(db, err, "PRAGMA user_version", "");
+	if (!row || plane_db_next(db, row, err) <= 0)
+		return err->code ? err->code : -EIO;
+	*version = sqlite3_column_int64(row, 0);
+	plane_db_done(row);
+	return 0;
+}
+
+static int upgrade(struct plane_sqlite_store *store, struct plane_error *err)
+{
+	int64_t version = 0;
+	if (schema_version(&store->writer, &version, err) < 0)
+		return err->code;
+	if (version > SCHEMA_VERSION)
+		return plane_error_set(err, -ENOTSUP,
+			"the database has schema version %lld, this plane knows %d: use a newer "
+			"plane",
+			(long long)version, SCHEMA_VERSION);
+	if (version == 0 &&
+		(plane_db_script(&store->writer, PLANE_SQLITE_SCHEMA, err) < 0 ||
+			plane_db_script(&store->writer, "PRAGMA user_version = 1", err) < 0))
+		return err->code;
+	return resume_clock(store, err);
+}
+
+int plane_sqlite_migrate(struct plane_store *base, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	if (plane_db_begin(&store->writer, err) < 0)
+		return plane_error_prefix(err, "migrate");
+	int result = plane_db_end(&store->writer, upgrade(store, err), err);
+	return result < 0 ? plane_error_prefix(err, "migrate") : 0;
+}
+
+static int ping(struct plane_store *base, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	pthread_mutex_lock(&store->reader.mutex);
+	int result = plane_db_run(&store->reader, NULL, err, "SELECT 1 FROM meta LIMIT 1", "");
+	pthread_mutex_unlock(&store->reader.mutex);
+	return result;
+}
+
+static void close_store(struct plane_store *base)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	plane_db_close(&store->reader);
+	plane_db_close(&store->writer);
+	free(store);
+}
+
+int plane_sqlite_read_state(
+	const char *text, struct plane_backend_state *state, struct plane_error *err)
+{
+	_cleanup_json_ json_t *json = plane_json_parse(text, strlen(text), err);
+	if (!json || plane_backend_state_read(json, state, err) < 0)
+		return plane_error_prefix(err, "read a stored state");
+	return 0;
+}
+
+static const struct plane_store_impl sqlite_impl = {
+	.close = close_store,
+	.migrate = plane_sqlite_migrate,
+	.ping = ping,
+	.controller_heartbeat = plane_sqlite_controller_heartbeat,
+	.controller_offline = plane_sqlite_controller_offline,
+	.node_connected = plane_sqlite_node_connected,
+	.node_disconnected = plane_sqlite_node_disconnected,
+	.drone_heartbeat = plane_sqlite_drone_heartbeat,
+	.drone_drain = plane_sqlite_drone_drain,
+	.drones_eligible = plane_sqlite_drones_eligible,
+	.cluster_members = plane_sqlite_cluster_members,
+	.key_find = plane_sqlite_key_find,
+	.key_remove_expired = plane_sqlite_key_remove_expired,
+	.key_renew = plane_sqlite_key_renew,
+	.token_create = plane_sqlite_token_create,
+	.token_revoke = plane_sqlite_token_revoke,
+	.spawn = plane_sqlite_spawn,
+	.backend_find = plane_sqlite_backend_find,
+	.backend_update = plane_sqlite_backend_update,
+	.backend_keep_alive = plane_sqlite_backend_keep_alive,
+	.backend_history = plane_sqlite_backend_history,
+	.route_find = plane_sqlite_route_find,
+	.backend_list = plane_sqlite_backend_list,
+	.actions_pending = plane_sqlite_actions_pending,
+	.action_ack = plane_sqlite_action_ack,
+	.terminate = plane_sqlite_terminate,
+	.sweep_candidates = plane_sqlite_sweep_candidates,
+	.mark_lost = plane_sqlite_mark_lost,
+	.cleanup_tokens = plane_sqlite_cleanup_tokens,
+	.cleanup_backends = plane_sqlite_cleanup_backends,
+	.cert_lease = plane_sqlite_cert_lease,
+	.cert_set_txt = plane_sqlite_cert_set_txt,
+	.cert_release = plane_sqlite_cert_release,
+	.cert_get_txt = plane_sqlite_cert_get_txt,
+};
+
+/* "PATH?synchronous=normal": cuts the path off and reads the mode. */
+static int read_options(const char *text, char **path, bool *is_full, struct plane_error *err)
+{
+	const char *question = strchr(text, '?');
+	*is_full = true;
+	if (question && strcmp(question, "?synchronous=normal") == 0)
+		*is_full = false;
+	else if (question && strcmp(question, "?synchronous=full") != 0)
+		return plane_error_set(err, -EINVAL,
+			"unknown option \"%s\" of the database: expected ?synchronous=normal or "
+			"?synchronous=full",
+			question);
+	size_t len = question ? (size_t)(question - text) : strlen(text);
+	if (len == 0)
+		return plane_error_set(err, -EINVAL, "the database has no path: sqlite:PATH");
+	*path = plane_strndup(text, len);
+	return 0;
+}
+
+static int read_boot_id(struct plane_sqlite_store *store, struct plane_error *err)
+{
+	_cleanup_fclose_ FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+	if (!file || !fgets(store->boot_id, sizeof(store->boot_id), file))
+		return plane_error_errno(err, "read the boot id");
+	store->boot_id[strcspn(store->boot_id, "\n")] = '\0';
+	return 0;
+}
+
+struct plane_store *plane_sqlite_store_open(
+	const char *text, const struct plane_store_clock *clock, struct plane_error *err)
+{
+	_cleanup_free_ char *path = NULL;
+	struct plane_sqlite_store *store = PLANE_NEW(struct plane_sqlite_store);
+	store->base.impl = &sqlite_impl;
+	int result = read_options(text, &path, &store->is_synchronous_full, err);
+	if (clock) {
+		store->clock = *clock;
+		snprintf(store->boot_id, sizeof(store->boot_id), "%s", clock->boot_id);
+	} else {
+		store->clock = (struct plane_store_clock){ .realtime_ms = system_realtime,
+			.boot_ms = system_boot };
+		result = result < 0 ? result : read_boot_id(store, err);
+	}
+	if (result == 0)
+		result = plane_db_open(&store->writer, path, err);
+	if (result == 0)
+		result = plane_db_open(&store->reader, path, err);
+	if (result == 0)
+		result = plane_db_script(&store->writer,
+			store->is_synchronous_full ? "PRAGMA synchronous=FULL"
+						   : "PRAGMA synchronous=NORMAL",
+			err);
+	if (result == 0)
+		return &store->base;
+	close_store(&store->base);
+	return NULL;
+}

@@ -1,0 +1,91 @@
+/* The store in one SQLite file, for one controller on one machine. Private to store/ and tests. */
+#ifndef PLANE_STORE_SQLITE_H
+#define PLANE_STORE_SQLITE_H
+
+#include <pthread.h>
+
+#include "store/sqlite_db.h"
+#include "store/store_impl.h"
+
+/** Where the store reads the time; tests give their own. */
+struct plane_store_clock {
+	int64_t (*realtime_ms)(void *data);
+	int64_t (*boot_ms)(void *data); /* never goes back while the machine runs */
+	const char *boot_id;            /* differs after each boot of the machine */
+	void *data;
+};
+
+/** `path` may end in "?synchronous=normal|full". `clock` NULL: the machine's. */
+struct plane_store *plane_sqlite_store_open(
+	const char *path, const struct plane_store_clock *clock, struct plane_error *err);
+
+struct plane_sqlite_store {
+	struct plane_store base;
+	struct plane_db writer;
+	struct plane_db reader; /* sees what the writer has committed */
+	bool is_synchronous_full;
+	struct plane_store_clock clock;
+	char boot_id[64];
+	int64_t clock_offset_ms;                     /* store's time = boot_ms + offset */
+	int64_t opened_at_ms;                        /* store's time */
+	int64_t last_fencing_token, fencing_ceiling; /* under the writer's mutex */
+};
+
+#define PLANE_SQLITE_STORE(store) ((struct plane_sqlite_store *)(store))
+
+/** The store's time: grows with the machine's boot clock, whatever the wall clock does. */
+int64_t plane_sqlite_now(const struct plane_sqlite_store *store);
+/** A token greater than all before; call it inside no transaction, with the writer locked. */
+int plane_sqlite_next_fencing_token(
+	struct plane_sqlite_store *store, int64_t *token, struct plane_error *err);
+/** Reads the JSON of a state. */
+int plane_sqlite_read_state(
+	const char *text, struct plane_backend_state *state, struct plane_error *err);
+/** Stores a state of a backend and its history; frees the key of one that has ended. Inside a
+ *  transaction. */
+int plane_sqlite_put_state(struct plane_sqlite_store *store, const char *backend,
+	const struct plane_backend_state *state, int64_t now_ms, struct plane_error *err);
+
+/* The functions of the implementation, by file. */
+#define PLANE_STORE_FUNCTION(name) __typeof__(plane_store_##name) plane_sqlite_##name
+
+/* sqlite.c */
+PLANE_STORE_FUNCTION(migrate);
+/* sqlite_nodes.c */
+PLANE_STORE_FUNCTION(controller_heartbeat);
+PLANE_STORE_FUNCTION(controller_offline);
+PLANE_STORE_FUNCTION(node_connected);
+PLANE_STORE_FUNCTION(node_disconnected);
+PLANE_STORE_FUNCTION(drone_heartbeat);
+PLANE_STORE_FUNCTION(drone_drain);
+PLANE_STORE_FUNCTION(drones_eligible);
+PLANE_STORE_FUNCTION(cluster_members);
+/* sqlite_keys.c */
+PLANE_STORE_FUNCTION(key_find);
+PLANE_STORE_FUNCTION(key_remove_expired);
+PLANE_STORE_FUNCTION(key_renew);
+PLANE_STORE_FUNCTION(token_create);
+PLANE_STORE_FUNCTION(token_revoke);
+PLANE_STORE_FUNCTION(spawn);
+PLANE_STORE_FUNCTION(route_find);
+PLANE_STORE_FUNCTION(cleanup_tokens);
+/* sqlite_backends.c */
+PLANE_STORE_FUNCTION(backend_find);
+PLANE_STORE_FUNCTION(backend_update);
+PLANE_STORE_FUNCTION(backend_keep_alive);
+PLANE_STORE_FUNCTION(backend_history);
+PLANE_STORE_FUNCTION(backend_list);
+PLANE_STORE_FUNCTION(cleanup_backends);
+/* sqlite_orders.c */
+PLANE_STORE_FUNCTION(actions_pending);
+PLANE_STORE_FUNCTION(action_ack);
+PLANE_STORE_FUNCTION(terminate);
+PLANE_STORE_FUNCTION(sweep_candidates);
+PLANE_STORE_FUNCTION(mark_lost);
+/* sqlite_certificates.c */
+PLANE_STORE_FUNCTION(cert_lease);
+PLANE_STORE_FUNCTION(cert_set_txt);
+PLANE_STORE_FUNCTION(cert_release);
+PLANE_STORE_FUNCTION(cert_get_txt);
+
+#endif

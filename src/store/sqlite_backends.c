@@ -1,0 +1,222 @@
+/* Backends: their states, history and lists. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/json.h"
+#include "store/sqlite.h"
+
+int plane_sqlite_put_state(struct plane_sqlite_store *store, const char *backend,
+	const struct plane_backend_state *state, int64_t now_ms, struct plane_error *err)
+{
+	struct plane_db *db = &store->writer;
+	_cleanup_json_ json_t *json = plane_backend_state_write(state);
+	_cleanup_free_ char *text = plane_json_dump(json);
+	/* Idleness is counted from the moment on which it can be used. */
+	int64_t in_use_at = state->status <= PLANE_READY ? now_ms : -1;
+	if (plane_db_run(db, NULL, err,
+		    "UPDATE backend SET status = ?, state = ?, state_at = ?, last_keepalive_at = "
+		    "coalesce(?, last_keepalive_at) WHERE id = ?",
+		    "itiot", (int64_t)state->status, text, now_ms, in_use_at, backend) < 0 ||
+		plane_db_run(db, NULL, err,
+			"INSERT INTO backend_state (backend, state, created_at) VALUES (?, ?, ?)",
+			"tti", backend, text, now_ms) < 0)
+		return err->code;
+	if (state->status != PLANE_TERMINATED)
+		return 0;
+	if (plane_db_run(db, NULL, err, "DELETE FROM backend_key WHERE backend = ?", "t", backend) <
+			0 ||
+		plane_db_run(db, NULL, err, "DELETE FROM token WHERE backend = ?", "t", backend) <
+			0)
+		return err->code;
+	return plane_db_run(db, NULL, err,
+		"UPDATE action SET acked_at = ? WHERE backend = ? AND acked_at IS NULL", "it",
+		now_ms, backend);
+}
+
+int plane_sqlite_backend_find(struct plane_store *base, const char *backend,
+	struct plane_store_backend *found, struct plane_error *err)
+{
+	struct plane_db *db = &PLANE_SQLITE_STORE(base)->reader;
+	struct plane_store_backend result_backend = { 0 };
+	pthread_mutex_lock(&db->mutex);
+	sqlite3_stmt *row = plane_db_query(db, err,
+		"SELECT state, state_at, drone_id FROM backend WHERE id = ?", "t", backend);
+	int result = row ? plane_db_next(db, row, err) : err->code;
+	if (result == 1) {
+		result = plane_sqlite_read_state(plane_db_text(row, 0), &result_backend.state, err);
+		result_backend.state_time_ms = sqlite3_column_int64(row, 1);
+		result_backend.drone_id = sqlite3_column_int64(row, 2);
+		plane_db_done(row);
+	} else if (result == 0) {
+		result = plane_error_set(err, -ENOENT, "there is no backend %s", backend);
+	}
+	pthread_mutex_unlock(&db->mutex);
+	if (result == 0)
+		*found = result_backend;
+	return result;
+}
+
+/* Is the reported state later than the stored one, and the drone the right one? */
+static int may_change(struct plane_db *db, const char *backend, int64_t node_id,
+	enum plane_backend_status status, struct plane_error *err)
+{
+	sqlite3_stmt *row = plane_db_query(db, err,
+		"SELECT 1 FROM backend WHERE id = ? AND drone_id = ? AND status < ?", "tii",
+		backend, node_id, (int64_t)status);
+	int result = row ? plane_db_next(db, row, err) : err->code;
+	if (result == 1)
+		plane_db_done(row);
+	return result;
+}
+
+int plane_sqlite_backend_update(struct plane_store *base, const char *backend, int64_t node_id,
+	const struct plane_backend_state *state, bool *is_changed, int64_t *time_ms,
+	struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	if (plane_db_begin(&store->writer, err) < 0)
+		return err->code;
+	int64_t now = plane_sqlite_now(store);
+	int may = may_change(&store->writer, backend, node_id, state->status, err);
+	int result = may == 1 ? plane_sqlite_put_state(store, backend, state, now, err) : may;
+	result = plane_db_end(&store->writer, result, err);
+	if (result == 0) {
+		*is_changed = may == 1;
+		*time_ms = now;
+	}
+	return result;
+}
+
+int plane_sqlite_backend_keep_alive(
+	struct plane_store *base, const char *backend, bool *is_alive, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	int64_t changed = 0;
+	if (plane_db_begin(&store->writer, err) < 0)
+		return err->code;
+	int result = plane_db_run(&store->writer, &changed, err,
+		"UPDATE backend SET last_keepalive_at = ? WHERE id = ? AND status < 70", "it",
+		plane_sqlite_now(store), backend);
+	result = plane_db_end(&store->writer, result, err);
+	if (result == 0)
+		*is_alive = changed > 0;
+	return result;
+}
+
+int plane_sqlite_backend_history(struct plane_store *base, const char *backend,
+	struct plane_store_history *history, struct plane_error *err)
+{
+	struct plane_db *db = &PLANE_SQLITE_STORE(base)->reader;
+	struct plane_store_history found = { 0 };
+	pthread_mutex_lock(&db->mutex);
+	sqlite3_stmt *row = plane_db_query(db, err,
+		"SELECT state, created_at FROM backend_state WHERE backend = ? ORDER BY id", "t",
+		backend);
+	int result = row ? 0 : err->code;
+	while (row && (result = plane_db_next(db, row, err)) == 1) {
+		found.entries =
+			plane_realloc(found.entries, (found.count + 1) * sizeof(found.entries[0]));
+		struct plane_store_past_state *past = &found.entries[found.count];
+		past->time_ms = sqlite3_column_int64(row, 1);
+		result = plane_sqlite_read_state(plane_db_text(row, 0), &past->state, err);
+		if (result < 0) {
+			plane_db_done(row);
+			break;
+		}
+		found.count++;
+	}
+	pthread_mutex_unlock(&db->mutex);
+	if (result < 0)
+		plane_store_history_finish(&found);
+	else
+		*history = found;
+	return result;
+}
+
+void plane_store_history_finish(struct plane_store_history *history)
+{
+	free(history->entries);
+	*history = (struct plane_store_history){ 0 };
+}
+
+static int read_listed(
+	sqlite3_stmt *row, struct plane_store_listed_backend *listed, struct plane_error *err)
+{
+	*listed = (struct plane_store_listed_backend){ .backend = plane_db_text_copy(row, 0),
+		.cluster = plane_db_text_copy(row, 1),
+		.drone = plane_db_text_copy(row, 2),
+		.key_namespace = plane_db_text_copy(row, 3),
+		.key_name = plane_db_text_copy(row, 4),
+		.key_tag = plane_db_text_copy(row, 5),
+		.state_time_ms = sqlite3_column_int64(row, 7),
+		.created_at_ms = sqlite3_column_int64(row, 8) };
+	return plane_sqlite_read_state(plane_db_text(row, 6), &listed->state, err);
+}
+
+int plane_sqlite_backend_list(struct plane_store *base,
+	const struct plane_store_backend_filter *filter, struct plane_store_backend_list *list,
+	struct plane_error *err)
+{
+	struct plane_db *db = &PLANE_SQLITE_STORE(base)->reader;
+	struct plane_store_backend_list found = { 0 };
+	pthread_mutex_lock(&db->mutex);
+	sqlite3_stmt *row = plane_db_query(db, err,
+		"SELECT backend.id, backend.cluster, node.name, key_namespace, key_name, key_tag, "
+		"state, state_at, created_at FROM backend JOIN node ON node.id = drone_id WHERE "
+		"(?1 IS NULL OR backend.cluster = ?1) AND (?2 = 0 OR status = ?2) AND (?3 IS NULL "
+		"OR "
+		"key_name = ?3) AND (?4 IS NULL OR backend.id > ?4) ORDER BY backend.id LIMIT ?5",
+		"titti", filter->cluster, (int64_t)filter->status, filter->key_name, filter->after,
+		(int64_t)filter->limit);
+	int result = row ? 0 : err->code;
+	while (row && (result = plane_db_next(db, row, err)) == 1) {
+		found.entries =
+			plane_realloc(found.entries, (found.count + 1) * sizeof(found.entries[0]));
+		result = read_listed(row, &found.entries[found.count++], err);
+		if (result < 0) {
+			plane_db_done(row);
+			break;
+		}
+	}
+	pthread_mutex_unlock(&db->mutex);
+	if (result < 0)
+		plane_store_backend_list_finish(&found);
+	else
+		*list = found;
+	return result;
+}
+
+void plane_store_backend_list_finish(struct plane_store_backend_list *list)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		struct plane_store_listed_backend *listed = &list->entries[i];
+		free(listed->backend);
+		free(listed->cluster);
+		free(listed->drone);
+		free(listed->key_namespace);
+		free(listed->key_name);
+		free(listed->key_tag);
+	}
+	free(list->entries);
+	*list = (struct plane_store_backend_list){ 0 };
+}
+
+int plane_sqlite_cleanup_backends(struct plane_store *base, int min_age_days, int batch,
+	int64_t *removed, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	int64_t before = plane_sqlite_now(store) - (int64_t)min_age_days * 86400000;
+	int64_t changed = 0;
+	if (plane_db_begin(&store->writer, err) < 0)
+		return err->code;
+	int result = plane_db_run(&store->writer, &changed, err,
+		"DELETE FROM backend WHERE id IN (SELECT id FROM backend WHERE status = 70 AND "
+		"state_at <= ? ORDER BY state_at LIMIT ?)",
+		"ii", before, (int64_t)batch);
+	result = plane_db_end(&store->writer, result, err);
+	if (result == 0)
+		*removed = changed;
+	return result;
+}

@@ -1,0 +1,263 @@
+/* Keys, leases, tokens, and the transaction that makes a backend. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "store/sqlite.h"
+
+int plane_sqlite_key_find(struct plane_store *base, const char *key_namespace, const char *name,
+	struct plane_store_held_key *key, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	struct plane_db *db = &store->reader;
+	struct plane_store_held_key found = { 0 };
+	pthread_mutex_lock(&db->mutex);
+	sqlite3_stmt *row = plane_db_query(db, err,
+		"SELECT tag, backend, expires_at, cluster, subdomain, static_token, status FROM "
+		"backend_key JOIN backend ON backend.id = backend WHERE namespace = ? AND name = ?",
+		"tt", key_namespace, name);
+	int result = row ? plane_db_next(db, row, err) : err->code;
+	if (result == 1) {
+		found.is_found = true;
+		found.is_live = sqlite3_column_int64(row, 2) > plane_sqlite_now(store);
+		found.status = (enum plane_backend_status)sqlite3_column_int(row, 6);
+		/* all were checked when they were stored */
+		(void)plane_text_copy(found.tag, sizeof(found.tag), plane_db_text(row, 0));
+		(void)plane_text_copy(found.backend, sizeof(found.backend), plane_db_text(row, 1));
+		(void)plane_text_copy(found.cluster, sizeof(found.cluster), plane_db_text(row, 3));
+		(void)plane_text_copy(
+			found.subdomain, sizeof(found.subdomain), plane_db_text(row, 4));
+		(void)plane_text_copy(
+			found.static_token, sizeof(found.static_token), plane_db_text(row, 5));
+		plane_db_done(row);
+	}
+	pthread_mutex_unlock(&db->mutex);
+	if (result < 0)
+		return result;
+	*key = found;
+	return 0;
+}
+
+int plane_sqlite_key_remove_expired(
+	struct plane_store *base, const char *backend, bool *is_removed, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	int64_t changed = 0;
+	if (plane_db_begin(&store->writer, err) < 0)
+		return err->code;
+	int result = plane_db_run(&store->writer, &changed, err,
+		"DELETE FROM backend_key WHERE backend = ? AND expires_at <= ?", "ti", backend,
+		plane_sqlite_now(store));
+	result = plane_db_end(&store->writer, result, err);
+	if (result == 0)
+		*is_removed = changed > 0;
+	return result;
+}
+
+int plane_sqlite_key_renew(struct plane_store *base, const char *backend, int64_t node_id,
+	int64_t lease_ms, bool *is_renewed, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	int64_t changed = 0;
+	if (plane_db_begin(&store->writer, err) < 0)
+		return err->code;
+	int result = plane_db_run(&store->writer, &changed, err,
+		"UPDATE backend_key SET expires_at = ? WHERE backend = ? AND EXISTS (SELECT 1 FROM "
+		"backend b WHERE b.id = backend_key.backend AND b.drone_id = ?)",
+		"iti", plane_sqlite_now(store) + lease_ms, backend, node_id);
+	result = plane_db_end(&store->writer, result, err);
+	if (result == 0)
+		*is_renewed = changed > 0;
+	return result;
+}
+
+static int insert_token(struct plane_sqlite_store *store, const struct plane_store_token *token,
+	struct plane_error *err)
+{
+	_cleanup_free_ char *auth = plane_json_dump(token->auth);
+	int result = plane_db_run(&store->writer, NULL, err,
+		"INSERT INTO token VALUES (?, ?, ?, ?, ?, ?)", "ttttti", token->token,
+		token->secret_token, token->backend, token->user, auth,
+		plane_sqlite_now(store) + token->lifetime_ms);
+	return result;
+}
+
+int plane_sqlite_token_create(
+	struct plane_store *base, const struct plane_store_token *token, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	if (plane_db_begin(&store->writer, err) < 0)
+		return err->code;
+	return plane_db_end(&store->writer, insert_token(store, token, err), err);
+}
+
+int plane_sqlite_token_revoke(
+	struct plane_store *base, const char *backend, const char *user, struct plane_error *err)
+{
+	struct plane_db *db = &PLANE_SQLITE_STORE(base)->writer;
+	if (plane_db_begin(db, err) < 0)
+		return err->code;
+	int result = plane_db_run(db, NULL, err, "DELETE FROM token WHERE backend = ? AND user = ?",
+		"tt", backend, user);
+	return plane_db_end(db, result, err);
+}
+
+int plane_sqlite_cleanup_tokens(struct plane_store *base, int64_t *removed, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	if (plane_db_begin(&store->writer, err) < 0)
+		return err->code;
+	int64_t changed = 0;
+	int result = plane_db_run(&store->writer, &changed, err,
+		"DELETE FROM token WHERE expires_at <= ?", "i", plane_sqlite_now(store));
+	result = plane_db_end(&store->writer, result, err);
+	if (result == 0)
+		*removed = changed;
+	return result;
+}
+
+static int insert_backend(struct plane_sqlite_store *store, const struct plane_store_spawn *spawn,
+	int64_t now, struct plane_error *err)
+{
+	struct plane_backend_state state = { .status = PLANE_SCHEDULED };
+	int64_t lifetime_ends_at =
+		spawn->lifetime_limit_seconds < 0 ? -1 : now + spawn->lifetime_limit_seconds * 1000;
+	int64_t max_idle_ms = spawn->max_idle_seconds < 0 ? -1 : spawn->max_idle_seconds * 1000;
+	int result = plane_db_run(&store->writer, NULL, err,
+		"INSERT INTO backend VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, '', ?7, ?7, ?7, ?8, ?9, "
+		"?10, "
+		"?11)",
+		"ttitttiootttt", spawn->backend, spawn->cluster, spawn->drone_id,
+		spawn->key_namespace, spawn->key_name, spawn->key_tag, now, lifetime_ends_at,
+		max_idle_ms, spawn->subdomain, spawn->static_token);
+	return result < 0 ? result
+			  : plane_sqlite_put_state(store, spawn->backend, &state, now, err);
+}
+
+static char *spawn_message(const struct plane_store_spawn *spawn, int64_t fencing_token)
+{
+	struct plane_drone_order order = { .kind = PLANE_ORDER_SPAWN,
+		.action_id = spawn->action_id,
+		.backend = spawn->backend,
+		.drone_id = spawn->drone_id,
+		.executable = spawn->executable,
+		.key_name = spawn->key_name,
+		.key_namespace = spawn->key_namespace,
+		.key_tag = spawn->key_tag,
+		.has_deadlines = true,
+		.deadlines = spawn->deadlines,
+		.fencing_token = fencing_token,
+		.static_token = spawn->static_token };
+	_cleanup_json_ json_t *json = plane_drone_order_write(&order);
+	return plane_json_dump(json);
+}
+
+static int insert_all(struct plane_sqlite_store *store, const struct plane_store_spawn *spawn,
+	int64_t now, int64_t fencing_token, const char *message, struct plane_error *err)
+{
+	struct plane_db *db = &store->writer;
+	if (insert_backend(store, spawn, now, err) < 0 ||
+		plane_db_run(db, NULL, err, "INSERT INTO backend_key VALUES (?, ?, ?, ?, ?, ?)",
+			"ttttii", spawn->key_namespace, spawn->key_name, spawn->key_tag,
+			spawn->backend, now + spawn->lease_ms, fencing_token) < 0 ||
+		plane_db_run(db, NULL, err,
+			"INSERT INTO action (id, backend, drone_id, kind, message) VALUES (?, ?, "
+			"?, "
+			"'spawn', ?)",
+			"ttit", spawn->action_id, spawn->backend, spawn->drone_id, message) < 0 ||
+		plane_db_run(db, NULL, err,
+			"INSERT INTO meta VALUES ('fencing_last', ?) ON CONFLICT DO UPDATE SET "
+			"value "
+			"= excluded.value",
+			"i", fencing_token) < 0)
+		return err->code;
+	return spawn->token ? insert_token(store, spawn->token, err) : 0;
+}
+
+int plane_sqlite_spawn(struct plane_store *base, const struct plane_store_spawn *spawn,
+	char **message, int64_t *time_ms, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	struct plane_db *db = &store->writer;
+	int64_t fencing_token = 0;
+	pthread_mutex_lock(&db->mutex);
+	int result = plane_sqlite_next_fencing_token(store, &fencing_token, err);
+	pthread_mutex_unlock(&db->mutex);
+	if (result < 0 || plane_db_begin(db, err) < 0)
+		return err->code;
+	int64_t now = plane_sqlite_now(store);
+	_cleanup_free_ char *text = spawn_message(spawn, fencing_token);
+	result = plane_db_end(db, insert_all(store, spawn, now, fencing_token, text, err), err);
+	if (result == 0) {
+		*message = STEAL(text);
+		*time_ms = now;
+	}
+	return result;
+}
+
+static int read_route(sqlite3_stmt *row, struct plane_store_route *route, struct plane_error *err)
+{
+	if (plane_sqlite_read_state(plane_db_text(row, 0), &route->state, err) < 0)
+		return err->code;
+	if (sqlite3_column_type(row, 6) != SQLITE_NULL) {
+		const char *auth = plane_db_text(row, 6);
+		route->auth = plane_json_parse(auth, strlen(auth), err);
+		if (!route->auth)
+			return err->code;
+	}
+	route->backend = plane_db_text_copy(row, 1);
+	route->cluster = plane_db_text_copy(row, 2);
+	route->subdomain = plane_db_text_copy(row, 3);
+	route->secret_token = plane_db_text_copy(row, 4);
+	route->user = plane_db_text_copy(row, 5);
+	return 0;
+}
+
+int plane_sqlite_route_find(struct plane_store *base, const char *token, bool *is_found,
+	struct plane_store_route *route, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	struct plane_db *db = &store->reader;
+	struct plane_store_route found = { 0 };
+	pthread_mutex_lock(&db->mutex);
+	sqlite3_stmt *row =
+		plane_token_is_static(token, strlen(token))
+			? plane_db_query(db, err,
+				  "SELECT state, id, cluster, subdomain, NULL, NULL, NULL FROM "
+				  "backend "
+				  "WHERE static_token = ?",
+				  "t", token)
+			: plane_db_query(db, err,
+				  "SELECT state, id, cluster, subdomain, secret_token, user, auth "
+				  "FROM "
+				  "token JOIN backend ON backend.id = backend WHERE token = ? AND "
+				  "expires_at > ?",
+				  "ti", token, plane_sqlite_now(store));
+	int result = row ? plane_db_next(db, row, err) : err->code;
+	bool has_row = result == 1;
+	if (has_row) {
+		result = read_route(row, &found, err);
+		plane_db_done(row);
+	}
+	pthread_mutex_unlock(&db->mutex);
+	if (result < 0)
+		return result;
+	*is_found = has_row;
+	if (has_row)
+		*route = found;
+	return 0;
+}
+
+void plane_store_route_finish(struct plane_store_route *route)
+{
+	free(route->backend);
+	free(route->secret_token);
+	free(route->cluster);
+	free(route->user);
+	free(route->subdomain);
+	json_decref(route->auth);
+	*route = (struct plane_store_route){ 0 };
+}

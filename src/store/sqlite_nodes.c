@@ -1,0 +1,248 @@
+/* Controllers, nodes, drones. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/random.h"
+#include "base/text.h"
+#include "store/sqlite.h"
+
+/* The time is kept with the heartbeat, so that a restarted store goes on from there. */
+static int heartbeat(struct plane_sqlite_store *store, const char *name, struct plane_error *err)
+{
+	int64_t now = plane_sqlite_now(store);
+	int64_t boot = store->clock.boot_ms(store->clock.data);
+	if (plane_db_run(&store->writer, NULL, err,
+		    "INSERT INTO controller VALUES (?, 1, ?) ON CONFLICT DO UPDATE SET is_online = "
+		    "1, last_heartbeat_at = excluded.last_heartbeat_at",
+		    "ti", name, now) < 0 ||
+		plane_db_run(&store->writer, NULL, err,
+			"UPDATE meta SET value = ? WHERE name = 'clock_ms'", "i", now) < 0)
+		return err->code;
+	return plane_db_run(&store->writer, NULL, err,
+		"UPDATE meta SET value = ? WHERE name = 'clock_boot_ms'", "i", boot);
+}
+
+int plane_sqlite_controller_heartbeat(
+	struct plane_store *base, const char *name, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	if (plane_db_begin(&store->writer, err) < 0)
+		return err->code;
+	return plane_db_end(&store->writer, heartbeat(store, name, err), err);
+}
+
+int plane_sqlite_controller_offline(
+	struct plane_store *base, const char *name, struct plane_error *err)
+{
+	struct plane_db *db = &PLANE_SQLITE_STORE(base)->writer;
+	if (plane_db_begin(db, err) < 0)
+		return err->code;
+	int result = plane_db_run(
+		db, NULL, err, "UPDATE controller SET is_online = 0 WHERE name = ?", "t", name);
+	if (result == 0)
+		result = plane_db_run(db, NULL, err,
+			"UPDATE node SET controller = NULL WHERE controller = ?", "t", name);
+	return plane_db_end(db, result, err);
+}
+
+static const char *or_empty(const char *text)
+{
+	return text ? text : "";
+}
+
+static int put_node(struct plane_db *db, const struct plane_store_node *node, int64_t connection_id,
+	int64_t *node_id, struct plane_error *err)
+{
+	sqlite3_stmt *row = plane_db_query(db, err,
+		"INSERT INTO node (kind, cluster, name, controller, connection_id, version, "
+		"git_hash, ip) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (cluster, name) DO "
+		"UPDATE "
+		"SET kind = excluded.kind, controller = excluded.controller, connection_id = "
+		"excluded.connection_id, version = excluded.version, git_hash = excluded.git_hash, "
+		"ip = excluded.ip RETURNING id",
+		"ttttittt", plane_node_kind_text(node->kind), or_empty(node->cluster), node->name,
+		node->controller, connection_id, or_empty(node->version), or_empty(node->git_hash),
+		or_empty(node->ip));
+	if (!row)
+		return err->code;
+	int result = plane_db_next(db, row, err);
+	if (result < 0)
+		return result;
+	*node_id = sqlite3_column_int64(row, 0);
+	return plane_db_next(db, row, err);
+}
+
+int plane_sqlite_node_connected(struct plane_store *base, const struct plane_store_node *node,
+	int64_t *node_id, int64_t *connection_id, struct plane_error *err)
+{
+	struct plane_db *db = &PLANE_SQLITE_STORE(base)->writer;
+	int64_t id = 0, connection = (int64_t)plane_random_below(INT64_MAX - 1) + 1;
+	if (plane_db_begin(db, err) < 0)
+		return err->code;
+	int result = put_node(db, node, connection, &id, err);
+	if (result == 0 && node->kind == PLANE_NODE_DRONE)
+		result = plane_db_run(db, NULL, err,
+			"INSERT INTO drone VALUES (?, ?, 1, 0, NULL, NULL) ON CONFLICT DO UPDATE "
+			"SET pool = excluded.pool, is_ready = 1, last_heartbeat_at = NULL, "
+			"last_local_time = NULL",
+			"it", id, or_empty(node->pool));
+	result = plane_db_end(db, result, err);
+	if (result == 0) {
+		*node_id = id;
+		*connection_id = connection;
+	}
+	return result;
+}
+
+/* For single statements: a transaction of their own. */
+static int run_alone(struct plane_sqlite_store *store, int64_t *changed, struct plane_error *err,
+	const char *sql, int64_t a, int64_t b, int64_t c)
+{
+	if (plane_db_begin(&store->writer, err) < 0)
+		return err->code;
+	int result = plane_db_run(&store->writer, changed, err, sql, "iii", a, b, c);
+	return plane_db_end(&store->writer, result, err);
+}
+
+int plane_sqlite_node_disconnected(
+	struct plane_store *base, int64_t node_id, int64_t connection_id, struct plane_error *err)
+{
+	return run_alone(PLANE_SQLITE_STORE(base), NULL, err,
+		"UPDATE node SET controller = NULL WHERE id = ? AND connection_id = ? AND ? = 0",
+		node_id, connection_id, 0);
+}
+
+int plane_sqlite_drone_heartbeat(
+	struct plane_store *base, int64_t node_id, int64_t local_time_ms, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	return run_alone(store, NULL, err,
+		"UPDATE drone SET last_heartbeat_at = ?, last_local_time = ? WHERE id = ?",
+		plane_sqlite_now(store), local_time_ms, node_id);
+}
+
+int plane_sqlite_drone_drain(struct plane_store *base, const char *cluster, const char *name,
+	bool is_draining, bool *is_changed, struct plane_error *err)
+{
+	struct plane_db *db = &PLANE_SQLITE_STORE(base)->writer;
+	int64_t id = 0, changed = 0;
+	if (plane_db_begin(db, err) < 0)
+		return err->code;
+	sqlite3_stmt *row = plane_db_query(db, err,
+		"SELECT drone.id FROM drone JOIN node USING (id) WHERE cluster = ? AND name = ?",
+		"tt", cluster, name);
+	int result = row ? plane_db_next(db, row, err) : err->code;
+	if (result == 1) {
+		id = sqlite3_column_int64(row, 0);
+		plane_db_done(row);
+		result = plane_db_run(db, &changed, err,
+			"UPDATE drone SET is_draining = ?1 WHERE id = ?2 AND is_draining <> ?1",
+			"ii", (int64_t)is_draining, id);
+	} else if (result == 0) {
+		result = plane_error_set(err, -ENOENT, "no drone %s in cluster %s", name, cluster);
+	}
+	result = plane_db_end(db, result, err);
+	if (result == 0)
+		*is_changed = changed > 0;
+	return result;
+}
+
+int plane_sqlite_drones_eligible(struct plane_store *base, const char *cluster, const char *pool,
+	int64_t healthy_ms, struct plane_store_drones *drones, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	struct plane_db *db = &store->reader;
+	struct plane_store_drones found = { 0 };
+	int64_t since = plane_sqlite_now(store) - healthy_ms;
+	pthread_mutex_lock(&db->mutex);
+	sqlite3_stmt *row = plane_db_query(db, err,
+		"SELECT drone.id, node.name, last_local_time, (SELECT count(*) FROM backend WHERE "
+		"drone_id = drone.id AND status < 70) FROM drone JOIN node USING (id) JOIN "
+		"controller ON controller.name = node.controller WHERE cluster = ? AND pool = ? "
+		"AND "
+		"is_ready AND NOT is_draining AND drone.last_heartbeat_at > ?3 AND is_online AND "
+		"controller.last_heartbeat_at > ?3",
+		"tti", cluster, pool, since);
+	int result = row ? 0 : err->code;
+	while (row && (result = plane_db_next(db, row, err)) == 1) {
+		found.entries =
+			plane_realloc(found.entries, (found.count + 1) * sizeof(found.entries[0]));
+		struct plane_store_drone *drone = &found.entries[found.count++];
+		*drone = (struct plane_store_drone){ .id = sqlite3_column_int64(row, 0),
+			.last_local_time_ms = sqlite3_column_int64(row, 2),
+			.backend_count = sqlite3_column_int64(row, 3) };
+		(void)plane_text_copy(drone->name, sizeof(drone->name), plane_db_text(row, 1));
+	}
+	pthread_mutex_unlock(&db->mutex);
+	if (result < 0)
+		plane_store_drones_finish(&found);
+	else
+		*drones = found;
+	return result;
+}
+
+void plane_store_drones_finish(struct plane_store_drones *drones)
+{
+	free(drones->entries);
+	*drones = (struct plane_store_drones){ 0 };
+}
+
+static void read_member(struct plane_store_member *member, sqlite3_stmt *row, int64_t now)
+{
+	bool is_drone = strcmp(plane_db_text(row, 0), "Drone") == 0;
+	bool has_heartbeat = sqlite3_column_type(row, 8) != SQLITE_NULL;
+	*member =
+		(struct plane_store_member){ .kind = is_drone ? PLANE_NODE_DRONE : PLANE_NODE_PROXY,
+			.name = plane_db_text_copy(row, 1),
+			.version = plane_db_text_copy(row, 2),
+			.git_hash = plane_db_text_copy(row, 3),
+			.controller = plane_db_text_copy(row, 4),
+			.controller_heartbeat_age_ms = now - sqlite3_column_int64(row, 5),
+			.is_ready = sqlite3_column_int(row, 6),
+			.is_draining = sqlite3_column_int(row, 7),
+			.heartbeat_age_ms = has_heartbeat ? now - sqlite3_column_int64(row, 8) : -1,
+			.backend_count = sqlite3_column_int64(row, 9) };
+}
+
+int plane_sqlite_cluster_members(struct plane_store *base, const char *cluster,
+	struct plane_store_members *members, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	struct plane_db *db = &store->reader;
+	struct plane_store_members found = { 0 };
+	int64_t now = plane_sqlite_now(store);
+	pthread_mutex_lock(&db->mutex);
+	sqlite3_stmt *row = plane_db_query(db, err,
+		"SELECT node.kind, node.name, version, git_hash, controller.name, "
+		"controller.last_heartbeat_at, is_ready, is_draining, drone.last_heartbeat_at, "
+		"(SELECT count(*) FROM backend WHERE drone_id = node.id AND status < 70) FROM node "
+		"JOIN controller ON controller.name = node.controller LEFT JOIN drone USING (id) "
+		"WHERE node.cluster = ? AND node.kind IN ('Drone', 'Proxy') ORDER BY node.name",
+		"t", cluster);
+	int result = row ? 0 : err->code;
+	while (row && (result = plane_db_next(db, row, err)) == 1) {
+		found.entries =
+			plane_realloc(found.entries, (found.count + 1) * sizeof(found.entries[0]));
+		read_member(&found.entries[found.count++], row, now);
+	}
+	pthread_mutex_unlock(&db->mutex);
+	if (result < 0)
+		plane_store_members_finish(&found);
+	else
+		*members = found;
+	return result;
+}
+
+void plane_store_members_finish(struct plane_store_members *members)
+{
+	for (size_t i = 0; i < members->count; i++) {
+		free(members->entries[i].name);
+		free(members->entries[i].version);
+		free(members->entries[i].git_hash);
+		free(members->entries[i].controller);
+	}
+	free(members->entries);
+	*members = (struct plane_store_members){ 0 };
+}

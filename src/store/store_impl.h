@@ -1,0 +1,83 @@
+/* What an implementation of the store provides; each function is what its namesake in store.h says.
+ * Private to store/. */
+#ifndef PLANE_STORE_STORE_IMPL_H
+#define PLANE_STORE_STORE_IMPL_H
+
+#include "store/store.h"
+
+struct plane_store_impl {
+	void (*close)(struct plane_store *store);
+	int (*migrate)(struct plane_store *store, struct plane_error *err);
+	int (*ping)(struct plane_store *store, struct plane_error *err);
+	int (*controller_heartbeat)(
+		struct plane_store *store, const char *name, struct plane_error *err);
+	int (*controller_offline)(
+		struct plane_store *store, const char *name, struct plane_error *err);
+	int (*node_connected)(struct plane_store *store, const struct plane_store_node *node,
+		int64_t *node_id, int64_t *connection_id, struct plane_error *err);
+	int (*node_disconnected)(struct plane_store *store, int64_t node_id, int64_t connection_id,
+		struct plane_error *err);
+	int (*drone_heartbeat)(struct plane_store *store, int64_t node_id, int64_t local_time_ms,
+		struct plane_error *err);
+	int (*drone_drain)(struct plane_store *store, const char *cluster, const char *name,
+		bool is_draining, bool *is_changed, struct plane_error *err);
+	int (*drones_eligible)(struct plane_store *store, const char *cluster, const char *pool,
+		int64_t healthy_ms, struct plane_store_drones *drones, struct plane_error *err);
+	int (*cluster_members)(struct plane_store *store, const char *cluster,
+		struct plane_store_members *members, struct plane_error *err);
+	int (*key_find)(struct plane_store *store, const char *key_namespace, const char *name,
+		struct plane_store_held_key *key, struct plane_error *err);
+	int (*key_remove_expired)(struct plane_store *store, const char *backend, bool *is_removed,
+		struct plane_error *err);
+	int (*key_renew)(struct plane_store *store, const char *backend, int64_t node_id,
+		int64_t lease_ms, bool *is_renewed, struct plane_error *err);
+	int (*token_create)(struct plane_store *store, const struct plane_store_token *token,
+		struct plane_error *err);
+	int (*token_revoke)(struct plane_store *store, const char *backend, const char *user,
+		struct plane_error *err);
+	int (*spawn)(struct plane_store *store, const struct plane_store_spawn *spawn,
+		char **message, int64_t *time_ms, struct plane_error *err);
+	int (*backend_find)(struct plane_store *store, const char *backend,
+		struct plane_store_backend *found, struct plane_error *err);
+	int (*backend_update)(struct plane_store *store, const char *backend, int64_t node_id,
+		const struct plane_backend_state *state, bool *is_changed, int64_t *time_ms,
+		struct plane_error *err);
+	int (*backend_keep_alive)(struct plane_store *store, const char *backend, bool *is_alive,
+		struct plane_error *err);
+	int (*backend_history)(struct plane_store *store, const char *backend,
+		struct plane_store_history *history, struct plane_error *err);
+	int (*route_find)(struct plane_store *store, const char *token, bool *is_found,
+		struct plane_store_route *route, struct plane_error *err);
+	int (*backend_list)(struct plane_store *store,
+		const struct plane_store_backend_filter *filter,
+		struct plane_store_backend_list *list, struct plane_error *err);
+	int (*actions_pending)(struct plane_store *store, int64_t node_id, size_t limit,
+		struct plane_store_actions *actions, struct plane_error *err);
+	int (*action_ack)(struct plane_store *store, const char *action_id, int64_t node_id,
+		struct plane_error *err);
+	int (*terminate)(struct plane_store *store, const char *backend, const char *action_id,
+		enum plane_termination_kind kind, enum plane_termination_reason reason,
+		int64_t *drone_id, char **message, struct plane_error *err);
+	int (*sweep_candidates)(struct plane_store *store, int64_t node_id,
+		struct plane_store_sweep *sweep, struct plane_error *err);
+	int (*mark_lost)(struct plane_store *store, int64_t silent_ms,
+		struct plane_store_lost *lost, struct plane_error *err);
+	int (*cleanup_tokens)(struct plane_store *store, int64_t *removed, struct plane_error *err);
+	int (*cleanup_backends)(struct plane_store *store, int min_age_days, int batch,
+		int64_t *removed, struct plane_error *err);
+	int (*cert_lease)(struct plane_store *store, const char *cluster, int64_t node_id,
+		int64_t lease_ms, bool *is_accepted, struct plane_error *err);
+	int (*cert_set_txt)(struct plane_store *store, const char *cluster, int64_t node_id,
+		const char *txt_value, bool *is_accepted, struct plane_error *err);
+	int (*cert_release)(struct plane_store *store, const char *cluster, int64_t node_id,
+		struct plane_error *err);
+	int (*cert_get_txt)(struct plane_store *store, const char *cluster, char **txt_value,
+		struct plane_error *err);
+};
+
+/** The first member of an implementation's own struct. */
+struct plane_store {
+	const struct plane_store_impl *impl;
+};
+
+#endif
