@@ -130,7 +130,7 @@ static int insert_backend(struct plane_sqlite_store *store, const struct plane_s
 		"INSERT INTO backend VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, '', ?7, ?7, ?7, ?8, ?9, "
 		"?10, "
 		"?11)",
-		"ttitttiootttt", spawn->backend, spawn->cluster, spawn->drone_id,
+		"ttitttioott", spawn->backend, spawn->cluster, spawn->drone_id,
 		spawn->key_namespace, spawn->key_name, spawn->key_tag, now, lifetime_ends_at,
 		max_idle_ms, spawn->subdomain, spawn->static_token);
 	return result < 0 ? result

@@ -1,0 +1,295 @@
+/* store/store.h, against each implementation through the interface only (but for the clock). */
+#include "../cmocka_all.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/json.h"
+#include "store/sqlite.h"
+#include "store/store.h"
+
+static int64_t realtime_ms, boot_ms;
+static char path[64];
+static struct plane_store *store;
+static struct plane_error err;
+static int64_t drone;
+
+static int64_t fake_realtime(void *data)
+{
+	return realtime_ms;
+}
+
+static int64_t fake_boot(void *data)
+{
+	return boot_ms;
+}
+
+static void pass_ms(int64_t ms)
+{
+	realtime_ms += ms;
+	boot_ms += ms;
+}
+
+static void open_store(const char *boot_id)
+{
+	struct plane_store_clock clock = { fake_realtime, fake_boot, boot_id, NULL };
+	store = plane_sqlite_store_open(path, &clock, &err);
+	if (!store || plane_store_migrate(store, &err) < 0)
+		fail_msg("%s", err.message);
+}
+
+static int set_up(void **state)
+{
+	char directory[] = "/tmp/plane-store-XXXXXX";
+	assert_non_null(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/db", directory);
+	realtime_ms = 1700000000000;
+	boot_ms = 5000;
+	open_store("boot-1");
+	struct plane_store_node node = { .kind = PLANE_NODE_DRONE,
+		.name = "dr-a",
+		.cluster = "c:1",
+		.controller = "co-a",
+		.pool = "" };
+	int64_t connection;
+	assert_int_equal(plane_store_controller_heartbeat(store, "co-a", &err), 0);
+	assert_int_equal(plane_store_node_connected(store, &node, &drone, &connection, &err), 0);
+	assert_int_equal(plane_store_drone_heartbeat(store, drone, 77, &err), 0);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	const char *suffixes[] = { "", "-wal", "-shm" };
+	plane_store_close(store);
+	for (int i = 0; i < 3; i++) {
+		_cleanup_free_ char *file = plane_strdupf("%s%s", path, suffixes[i]);
+		(void)unlink(file);
+	}
+	*strrchr(path, '/') = '\0';
+	(void)rmdir(path);
+	return 0;
+}
+
+static int spawn(const char *backend, const char *key, int64_t *fencing_token)
+{
+	_cleanup_json_ json_t *executable = json_pack("{s:s}", "image", "echo");
+	_cleanup_free_ char *message = NULL, *action = plane_strdupf("ak-%s", backend);
+	int64_t time_ms;
+	struct plane_error local;
+	struct plane_store_spawn order = { .backend = backend,
+		.cluster = "c:1",
+		.drone_id = drone,
+		.key_name = key,
+		.key_namespace = "",
+		.key_tag = "t",
+		.lifetime_limit_seconds = -1,
+		.max_idle_seconds = 10,
+		.action_id = action,
+		.executable = executable,
+		.lease_ms = 60000 };
+	int result = plane_store_spawn(store, &order, &message, &time_ms, &local);
+	if (result == 0 && fencing_token) {
+		_cleanup_json_ json_t *json = plane_json_parse(message, strlen(message), &local);
+		struct plane_drone_order read;
+		assert_int_equal(plane_drone_order_read(json, &read, &local), 0);
+		*fencing_token = read.fencing_token;
+	}
+	return result;
+}
+
+static bool report(const char *backend, enum plane_backend_status status)
+{
+	struct plane_backend_state new_state = { .status = status, .last_status = PLANE_READY };
+	if (status == PLANE_READY || status == PLANE_WAITING)
+		strcpy(new_state.address, "10.0.0.1:8080");
+	bool is_changed;
+	int64_t time_ms;
+	assert_int_equal(plane_store_backend_update(
+				 store, backend, drone, &new_state, &is_changed, &time_ms, &err),
+		0);
+	return is_changed;
+}
+
+static void a_backend_lives_and_frees_its_key(void **state)
+{
+	assert_int_equal(spawn("b1", "k", NULL), 0);
+	assert_int_equal(spawn("b2", "k", NULL), -EEXIST);
+	assert_int_equal(spawn("b1", "other", NULL), -EEXIST);
+	struct plane_store_held_key key;
+	assert_int_equal(plane_store_key_find(store, "", "k", &key, &err), 0);
+	assert_true(key.is_found && key.is_live);
+	assert_string_equal(key.backend, "b1");
+	assert_true(report("b1", PLANE_READY));
+	assert_false(report("b1", PLANE_WAITING));
+	assert_true(report("b1", PLANE_TERMINATED));
+	assert_int_equal(plane_store_key_find(store, "", "k", &key, &err), 0);
+	assert_false(key.is_found);
+	struct plane_store_history history;
+	assert_int_equal(plane_store_backend_history(store, "b1", &history, &err), 0);
+	assert_int_equal(history.count, 3);
+	plane_store_history_finish(&history);
+	struct plane_store_backend found;
+	assert_int_equal(plane_store_backend_find(store, "'; drop table x", &found, &err), -ENOENT);
+}
+
+static void a_lease_expires_by_the_boot_clock_and_renews(void **state)
+{
+	struct plane_store_held_key key;
+	bool is_done;
+	assert_int_equal(spawn("b1", "k", NULL), 0);
+	realtime_ms += 86400000; /* a jump of the wall clock gives nothing away */
+	assert_int_equal(plane_store_key_find(store, "", "k", &key, &err), 0);
+	assert_true(key.is_live);
+	pass_ms(50000);
+	assert_int_equal(plane_store_key_renew(store, "b1", drone + 1, 60000, &is_done, &err), 0);
+	assert_false(is_done);
+	assert_int_equal(plane_store_key_renew(store, "b1", drone, 60000, &is_done, &err), 0);
+	assert_true(is_done);
+	pass_ms(59999);
+	assert_int_equal(plane_store_key_remove_expired(store, "b1", &is_done, &err), 0);
+	assert_false(is_done);
+	pass_ms(1);
+	assert_int_equal(plane_store_key_remove_expired(store, "b1", &is_done, &err), 0);
+	assert_true(is_done);
+}
+
+static void fencing_tokens_grow_over_restarts_and_clock_jumps(void **state)
+{
+	int64_t first, second, third;
+	assert_int_equal(spawn("b1", "k1", &first), 0);
+	plane_store_close(store);
+	realtime_ms -= 86400000;
+	open_store("boot-1");
+	assert_int_equal(spawn("b2", "k2", &second), 0);
+	assert_true(second > first);
+	plane_store_close(store);
+	boot_ms = 1;
+	open_store("boot-2");
+	assert_int_equal(spawn("b3", "k3", &third), 0);
+	assert_true(third > second);
+	struct plane_store_held_key key;
+	assert_int_equal(plane_store_key_find(store, "", "k1", &key, &err), 0);
+	assert_true(key.is_live);
+}
+
+static void only_idle_backends_are_due(void **state)
+{
+	struct plane_store_sweep sweep;
+	bool is_alive;
+	assert_int_equal(spawn("b1", "k", NULL), 0);
+	pass_ms(60000);
+	report("b1", PLANE_READY);
+	assert_int_equal(plane_store_sweep_candidates(store, drone, &sweep, &err), 0);
+	assert_int_equal(sweep.count, 0);
+	pass_ms(9000);
+	assert_int_equal(plane_store_backend_keep_alive(store, "b1", &is_alive, &err), 0);
+	assert_true(is_alive);
+	pass_ms(9999);
+	assert_int_equal(plane_store_sweep_candidates(store, drone, &sweep, &err), 0);
+	assert_int_equal(sweep.count, 0);
+	pass_ms(1);
+	assert_int_equal(plane_store_sweep_candidates(store, drone, &sweep, &err), 0);
+	assert_int_equal(sweep.count, 1);
+	assert_true(sweep.entries[0].is_due);
+	plane_store_sweep_finish(&sweep);
+}
+
+static void orders_are_kept_until_acknowledged_and_not_doubled(void **state)
+{
+	struct plane_store_actions actions;
+	char *message = NULL;
+	int64_t drone_id;
+	assert_int_equal(spawn("b1", "k", NULL), 0);
+	assert_int_equal(plane_store_terminate(store, "b1", "ak-t", PLANE_KIND_SOFT,
+				 PLANE_REASON_EXTERNAL, &drone_id, &message, &err),
+		0);
+	assert_non_null(message);
+	free(message);
+	assert_int_equal(plane_store_terminate(store, "b1", "ak-u", PLANE_KIND_SOFT,
+				 PLANE_REASON_EXTERNAL, &drone_id, &message, &err),
+		0);
+	assert_null(message);
+	assert_int_equal(plane_store_actions_pending(store, drone, 9, &actions, &err), 0);
+	assert_int_equal(actions.count, 2);
+	assert_string_equal(actions.entries[0].action_id, "ak-b1");
+	plane_store_actions_finish(&actions);
+	pass_ms(60001); /* the lease is over: the order to start is not sent any more */
+	assert_int_equal(plane_store_action_ack(store, "ak-t", drone, &err), 0);
+	assert_int_equal(plane_store_actions_pending(store, drone, 9, &actions, &err), 0);
+	assert_int_equal(actions.count, 0);
+}
+
+static void tokens_lead_to_their_backend_until_revoked_or_old(void **state)
+{
+	struct plane_store_route route;
+	bool is_found;
+	_cleanup_json_ json_t *auth = json_pack("{s:i}", "a", 1);
+	struct plane_store_token token = { "tok", "secret", "b1", "alice", auth, 1000 };
+	assert_int_equal(plane_store_token_create(store, &token, &err), -ENOENT);
+	assert_int_equal(spawn("b1", "k", NULL), 0);
+	assert_int_equal(plane_store_token_create(store, &token, &err), 0);
+	assert_int_equal(plane_store_route_find(store, "tok", &is_found, &route, &err), 0);
+	assert_true(is_found);
+	assert_string_equal(route.user, "alice");
+	plane_store_route_finish(&route);
+	pass_ms(1000);
+	assert_int_equal(plane_store_route_find(store, "tok", &is_found, &route, &err), 0);
+	assert_false(is_found);
+	token.token = "tok2";
+	assert_int_equal(plane_store_token_create(store, &token, &err), 0);
+	assert_int_equal(plane_store_token_revoke(store, "b1", "alice", &err), 0);
+	assert_int_equal(plane_store_route_find(store, "tok2", &is_found, &route, &err), 0);
+	assert_false(is_found);
+}
+
+static void *race(void *data)
+{
+	_cleanup_free_ char *backend = plane_strdupf("racer-%ld", (long)(intptr_t)data);
+	return (void *)(intptr_t)(spawn(backend, "contended", NULL) == 0);
+}
+
+static void one_of_many_racers_gets_the_key(void **state)
+{
+	pthread_t threads[16];
+	int winners = 0;
+	for (intptr_t i = 0; i < 16; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, race, (void *)i), 0);
+	for (int i = 0; i < 16; i++) {
+		void *won;
+		pthread_join(threads[i], &won);
+		winners += (int)(intptr_t)won;
+	}
+	assert_int_equal(winners, 1);
+}
+
+static void wrong_databases_are_told(void **state)
+{
+	assert_null(plane_store_open("mysql:x", &err));
+	assert_non_null(strstr(err.message, "sqlite:PATH"));
+	assert_null(plane_store_open("sqlite:/nowhere/at/all", &err));
+	assert_non_null(strstr(err.message, "No such file"));
+	assert_null(plane_store_open("sqlite:/tmp/x?journal=off", &err));
+	assert_non_null(strstr(err.message, "unknown option"));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_backend_lives_and_frees_its_key),
+		TEST(a_lease_expires_by_the_boot_clock_and_renews),
+		TEST(fencing_tokens_grow_over_restarts_and_clock_jumps),
+		TEST(only_idle_backends_are_due),
+		TEST(orders_are_kept_until_acknowledged_and_not_doubled),
+		TEST(tokens_lead_to_their_backend_until_revoked_or_old),
+		TEST(one_of_many_racers_gets_the_key),
+		TEST(wrong_databases_are_told),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
