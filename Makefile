@@ -23,7 +23,7 @@ test: build-test/build.ninja
 
 lint: build-test/build.ninja
 	@tools/packages.sh lint
-	@ninja -C build-test --quiet build.ninja
+	@ninja -C build-test --quiet
 	@tools/lint.sh build-test
 
 bench-coldstart: all

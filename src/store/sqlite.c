@@ -242,7 +242,10 @@ static int read_options(const char *text, char **path, bool *is_full, struct pla
 static int read_boot_id(struct plane_sqlite_store *store, struct plane_error *err)
 {
 	_cleanup_fclose_ FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
-	if (!file || !fgets(store->boot_id, sizeof(store->boot_id), file))
+	if (!file)
+		return plane_error_errno(err, "read the boot id");
+	/* cppcheck-suppress resourceLeak ; closed by its cleanup attribute */
+	if (!fgets(store->boot_id, sizeof(store->boot_id), file))
 		return plane_error_errno(err, "read the boot id");
 	store->boot_id[strcspn(store->boot_id, "\n")] = '\0';
 	return 0;

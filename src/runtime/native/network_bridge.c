@@ -56,7 +56,7 @@ static int read_linkinfo(const struct nlattr *attribute, void *data)
 	struct plane_network_link *link = data;
 
 	if (mnl_attr_get_type(attribute) == IFLA_INFO_KIND)
-		link->is_bridge = strncmp(mnl_attr_get_str(attribute), "bridge", 7) == 0;
+		link->is_bridge = strcmp(mnl_attr_get_str(attribute), "bridge") == 0;
 	return MNL_CB_OK;
 }
 

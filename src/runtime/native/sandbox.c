@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -24,7 +25,8 @@ extern const char plane_shim_bytes[], plane_shim_bytes_end[];
 int plane_sandbox_shim_file(struct plane_error *err)
 {
 	_cleanup_close_ int fd = memfd_create("plane-shim", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	size_t len = (size_t)(plane_shim_bytes_end - plane_shim_bytes);
+	/* two symbols around one object */
+	size_t len = (size_t)((uintptr_t)plane_shim_bytes_end - (uintptr_t)plane_shim_bytes);
 
 	if (fd < 0)
 		return plane_error_errno(err, "make a memory file");
