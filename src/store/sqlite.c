@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/file.h"
 
 #include "base/json.h"
 #include "sqlite_schema.h"
@@ -241,14 +242,12 @@ static int read_options(const char *text, char **path, bool *is_full, struct pla
 
 static int read_boot_id(struct plane_sqlite_store *store, struct plane_error *err)
 {
-	_cleanup_fclose_ FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
-	if (!file)
-		return plane_error_errno(err, "read the boot id");
-	/* cppcheck-suppress resourceLeak ; closed by its cleanup attribute */
-	if (!fgets(store->boot_id, sizeof(store->boot_id), file))
-		return plane_error_errno(err, "read the boot id");
-	store->boot_id[strcspn(store->boot_id, "\n")] = '\0';
-	return 0;
+	struct plane_buffer text = { 0 };
+	int result = plane_file_read("/proc/sys/kernel/random/boot_id", 64, &text, err);
+	if (result == 0)
+		snprintf(store->boot_id, sizeof(store->boot_id), "%.36s", plane_buffer_text(&text));
+	plane_buffer_finish(&text);
+	return result;
 }
 
 struct plane_store *plane_sqlite_store_open(
