@@ -1,0 +1,158 @@
+/* Routing of requests, forward auth and CORS. */
+#include "controller/api.h"
+
+#include <ctype.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/json.h"
+#include "base/text.h"
+#include "controller/error_body.h"
+
+struct route {
+	const char *method;
+	const char *pattern; /* ":" is a parameter */
+	void (*handle)(struct plane_api_call *call);
+	int param_from; /* the first parameter that the function is about */
+};
+
+static const struct route routes[] = {
+	{ "POST", "/ctrl/connect", plane_api_connect, 0 },
+	{ "GET", "/pub/b/:/status", plane_api_backend_status, 0 },
+	{ "GET", "/pub/b/:/status-stream", plane_api_backend_status_stream, 0 },
+	{ "GET", "/pub/health", plane_api_health, 0 },
+	{ "GET", "/ctrl/status", plane_api_status, 0 },
+	{ "GET", "/ctrl/c/:/drone-socket", plane_api_drone_socket, 0 },
+	{ "GET", "/ctrl/c/:/proxy-socket", plane_api_proxy_socket, 0 },
+	{ "GET", "/ctrl/dns-socket", plane_api_dns_socket, 0 },
+	{ "GET", "/ctrl/c/:/state", plane_api_cluster_state, 0 },
+	{ "POST", "/ctrl/c/:/d/:/drain", plane_api_drain, 0 },
+	{ "POST", "/ctrl/c/:/d/:/undrain", plane_api_undrain, 0 },
+	{ "POST", "/ctrl/b/revoke", plane_api_revoke, 0 },
+	{ "POST", "/ctrl/revoke", plane_api_revoke, 0 },
+	{ "POST", "/ctrl/b/:/soft-terminate", plane_api_soft_terminate, 0 },
+	{ "POST", "/ctrl/b/:/hard-terminate", plane_api_hard_terminate, 0 },
+	{ "GET", "/ctrl/b/:/logs", plane_api_backend_logs, 0 },
+	{ "GET", "/ctrl/backends", plane_api_backend_list, 0 },
+	{ "GET", "/metrics", plane_api_metrics, 0 },
+	/* of older documentation */
+	{ "POST", "/ctrl/c/:/b/:/soft-terminate", plane_api_soft_terminate, 1 },
+	{ "POST", "/ctrl/c/:/b/:/hard-terminate", plane_api_hard_terminate, 1 },
+	{ "GET", "/pub/c/:/b/:/status", plane_api_backend_status, 1 },
+	{ "GET", "/pub/c/:/b/:/status-stream", plane_api_backend_status_stream, 1 },
+};
+
+static bool is_below(const char *path, const char *prefix)
+{
+	size_t len = strlen(prefix);
+	return strncmp(path, prefix, len) == 0 && (path[len] == '\0' || path[len] == '/');
+}
+
+static bool is_method(const struct route *route, const char *method)
+{
+	return strcmp(route->method, method) == 0 ||
+	       (strcmp(method, "HEAD") == 0 && strcmp(route->method, "GET") == 0);
+}
+
+static void drop_first_params(struct plane_route_params *params, int count)
+{
+	for (; count > 0 && params->count > 0; count--) {
+		params->count--;
+		memmove(params->values[0], params->values[1],
+			params->count * sizeof(params->values[0]));
+	}
+}
+
+static void dispatch(struct plane_api_call *call)
+{
+	const struct plane_http_request *request = call->request;
+	const char *allowed = NULL;
+	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
+		if (!plane_route_match(routes[i].pattern, request->path, &call->params))
+			continue;
+		if (!is_method(&routes[i], request->method)) {
+			allowed = routes[i].method;
+			continue;
+		}
+		drop_first_params(&call->params, routes[i].param_from);
+		routes[i].handle(call);
+		return;
+	}
+	if (!allowed) {
+		plane_api_fail(call->response, PLANE_API_NO_SUCH_PATH, NULL);
+		return;
+	}
+	plane_api_fail(call->response, PLANE_API_METHOD_NOT_ALLOWED, NULL);
+	plane_buffer_addf(&call->response->extra_headers, "Allow: %s\r\n",
+		strcmp(allowed, "GET") == 0 ? "GET, HEAD" : allowed);
+}
+
+static void handle_public(struct plane_api_call *call)
+{
+	struct plane_buffer *headers = &call->response->extra_headers;
+	plane_buffer_add_text(headers,
+		"Access-Control-Allow-Origin: *\r\n"
+		"Vary: origin, access-control-request-method, access-control-request-headers\r\n");
+	if (strcmp(call->request->method, "OPTIONS") == 0)
+		plane_buffer_add_text(headers, "Access-Control-Allow-Methods: GET,POST\r\n"
+					       "Access-Control-Allow-Headers: content-type\r\n");
+	else
+		dispatch(call);
+}
+
+void plane_api_handle(
+	const struct plane_http_request *request, struct plane_http_response *response)
+{
+	struct plane_controller *controller = request->server_data;
+	struct plane_api_call call = {
+		.controller = controller, .request = request, .response = response
+	};
+	plane_metrics_add(&controller->metrics, PLANE_METRIC_HTTP_REQUESTS, 1);
+	response->status = 200;
+	if (is_below(request->path, "/pub")) {
+		handle_public(&call);
+		return;
+	}
+	if (controller->auth && is_below(request->path, "/ctrl") &&
+		!plane_forward_auth_allows(controller->auth, request, response)) {
+		plane_metrics_add(&controller->metrics, PLANE_METRIC_AUTH_REFUSED, 1);
+		return;
+	}
+	dispatch(&call);
+}
+
+/* "application/json" or "application/<anything>+json", parameters allowed (RFC 6839). */
+static bool is_json_type(const char *type)
+{
+	if (!type)
+		return false;
+	size_t len = strcspn(type, ";");
+	while (len > 0 && isspace((unsigned char)type[len - 1]))
+		len--;
+	static const char prefix[] = "application/", name[] = "json", suffix[] = "+json";
+	size_t prefix_len = strlen(prefix);
+	if (len <= prefix_len || strncasecmp(type, prefix, prefix_len) != 0)
+		return false;
+	const char *subtype = type + prefix_len;
+	size_t subtype_len = len - prefix_len;
+	if (subtype_len == strlen(name) && strncasecmp(subtype, name, subtype_len) == 0)
+		return true;
+	return subtype_len > strlen(suffix) &&
+	       strncasecmp(subtype + subtype_len - strlen(suffix), suffix, strlen(suffix)) == 0;
+}
+
+json_t *plane_api_body(struct plane_api_call *call)
+{
+	const struct plane_http_request *request = call->request;
+	if (!is_json_type(plane_http_request_header(request, "content-type"))) {
+		plane_api_fail(call->response, PLANE_API_MEDIA_TYPE, NULL);
+		return NULL;
+	}
+	struct plane_error err = { 0 };
+	json_t *json = plane_json_parse(request->body, request->body_len, &err);
+	if (!json) {
+		(void)plane_error_prefix(&err, "Failed to parse the request body as JSON");
+		plane_api_fail(call->response, PLANE_API_INVALID_JSON, err.message);
+	}
+	return json;
+}

@@ -1,0 +1,44 @@
+/* The controller's HTTP API (reference section 2): one function a route, on pool threads. */
+#ifndef PLANE_CONTROLLER_API_H
+#define PLANE_CONTROLLER_API_H
+
+#include "controller/internal.h"
+#include "controller/router.h"
+
+struct plane_api_call {
+	struct plane_controller *controller;
+	const struct plane_http_request *request;
+	struct plane_http_response *response;
+	struct plane_route_params params;
+};
+
+/** The handler of the HTTP server; its `server_data` is the controller. */
+void plane_api_handle(
+	const struct plane_http_request *request, struct plane_http_response *response);
+
+/** Parses the JSON body; NULL when it was answered with an error already. The caller decrefs. */
+json_t *plane_api_body(struct plane_api_call *call);
+
+/* api_connect.c */
+void plane_api_connect(struct plane_api_call *call);
+/* api_backend.c */
+void plane_api_backend_status(struct plane_api_call *call);
+void plane_api_backend_status_stream(struct plane_api_call *call);
+void plane_api_backend_list(struct plane_api_call *call);
+void plane_api_backend_logs(struct plane_api_call *call);
+void plane_api_soft_terminate(struct plane_api_call *call);
+void plane_api_hard_terminate(struct plane_api_call *call);
+void plane_api_revoke(struct plane_api_call *call);
+/* api_cluster.c */
+void plane_api_cluster_state(struct plane_api_call *call);
+void plane_api_drain(struct plane_api_call *call);
+void plane_api_undrain(struct plane_api_call *call);
+void plane_api_drone_socket(struct plane_api_call *call);
+void plane_api_proxy_socket(struct plane_api_call *call);
+void plane_api_dns_socket(struct plane_api_call *call);
+/* api_health.c */
+void plane_api_health(struct plane_api_call *call);
+void plane_api_status(struct plane_api_call *call);
+void plane_api_metrics(struct plane_api_call *call);
+
+#endif

@@ -1,0 +1,288 @@
+/* The algorithm of a connect: look up, wait for a terminating one, or place and spawn. */
+#include "controller/connect.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "controller/placement.h"
+
+#define TRIES 3
+#define TOKEN_LIFETIME_MS (3600 * 1000)
+#define NODE_UNHEALTHY_MS 45000
+#define WAIT_MARGIN_MS 3000
+
+enum step {
+	STEP_DONE,
+	STEP_FAILED,
+	STEP_LOST_RACE, /* somebody else was faster: look again; `failure` says at what */
+	STEP_TERMINATING,
+};
+
+struct attempt {
+	struct plane_controller *controller;
+	const struct plane_connect_request *request;
+	struct plane_connect_result *result;
+	struct plane_connect_failure *failure;
+	char random_key[PLANE_NAME_SIZE];
+	json_t *no_auth; /* an empty object */
+};
+
+static enum step fail(struct attempt *attempt, enum plane_api_error error, const char *message)
+{
+	attempt->failure->error = error;
+	attempt->failure->message = message;
+	return STEP_FAILED;
+}
+
+static enum step fail_store(struct attempt *attempt, const char *what, struct plane_error *err)
+{
+	attempt->failure->error = PLANE_API_INTERNAL;
+	attempt->failure->message = NULL;
+	(void)plane_error_prefix(err, "connect: %s", what);
+	attempt->failure->cause = *err;
+	return STEP_FAILED;
+}
+
+static enum step lost_race(struct attempt *attempt, enum plane_api_error error)
+{
+	(void)fail(attempt, error, NULL);
+	return STEP_LOST_RACE;
+}
+
+/* A fresh token for the backend of `result`; borrows from the attempt. */
+static struct plane_store_token new_token(struct attempt *attempt)
+{
+	struct plane_connect_result *result = attempt->result;
+	plane_token_random(false, result->token);
+	plane_token_random(false, result->secret_token);
+	return (struct plane_store_token){ .token = result->token,
+		.secret_token = result->secret_token,
+		.backend = result->backend,
+		.user = attempt->request->user,
+		.auth = attempt->request->auth ? attempt->request->auth : attempt->no_auth,
+		.lifetime_ms = TOKEN_LIFETIME_MS };
+}
+
+static enum step make_token(struct attempt *attempt)
+{
+	struct plane_error err = { 0 };
+	struct plane_store_token token = new_token(attempt);
+	int code = plane_store_token_create(attempt->controller->store, &token, &err);
+	if (code == -ENOENT) /* the backend was cleaned up this instant */
+		return lost_race(attempt, PLANE_API_FAILED_TO_REMOVE_KEY);
+	return code < 0 ? fail_store(attempt, "store the token", &err) : STEP_DONE;
+}
+
+static enum step reuse(struct attempt *attempt, const struct plane_store_held_key *held)
+{
+	struct plane_connect_result *result = attempt->result;
+	if (strcmp(held->tag, attempt->request->key_tag) != 0)
+		return fail(attempt, PLANE_API_KEY_HELD, NULL);
+	if (held->status >= PLANE_TERMINATING) {
+		(void)plane_text_copy(result->backend, sizeof(result->backend), held->backend);
+		return STEP_TERMINATING;
+	}
+	memset(result, 0, sizeof(*result));
+	result->status = held->status;
+	(void)plane_text_copy(result->backend, sizeof(result->backend), held->backend);
+	(void)plane_text_copy(result->cluster, sizeof(result->cluster), held->cluster);
+	(void)plane_text_copy(result->subdomain, sizeof(result->subdomain), held->subdomain);
+	if (held->static_token[0]) {
+		(void)plane_text_copy(result->token, sizeof(result->token), held->static_token);
+		return STEP_DONE;
+	}
+	return make_token(attempt);
+}
+
+static enum step choose_drone(
+	struct attempt *attempt, const char *cluster, struct plane_store_drone *chosen)
+{
+	const struct plane_connect_request *request = attempt->request;
+	struct plane_store_drones drones = { 0 };
+	struct plane_error err = { 0 };
+	if (plane_store_drones_eligible(attempt->controller->store, cluster, request->pool,
+		    NODE_UNHEALTHY_MS, &drones, &err) < 0)
+		return fail_store(attempt, "find drones", &err);
+	_cleanup_free_ int64_t *counts = plane_alloc_zero(drones.count + 1, sizeof(*counts));
+	for (size_t i = 0; i < drones.count; i++)
+		counts[i] = drones.entries[i].backend_count;
+	size_t index = plane_placement_choose(
+		counts, drones.count, attempt->controller->config->best_of, plane_random_below);
+	if (index != PLANE_PLACEMENT_NONE)
+		*chosen = drones.entries[index];
+	plane_store_drones_finish(&drones);
+	return index == PLANE_PLACEMENT_NONE ? fail(attempt, PLANE_API_NO_DRONE_AVAILABLE, NULL)
+					     : STEP_DONE;
+}
+
+/* The drone's clock now, never later than it is; read before the lease is acquired. */
+static int64_t drone_clock(
+	struct plane_controller *controller, const struct plane_store_drone *drone)
+{
+	struct plane_drone_entry entry;
+	if (plane_drone_registry_find(controller->drones, drone->id, &entry) && entry.has_clock)
+		return plane_clock_report_estimate(&entry.clock, plane_clock_boot_ms());
+	return drone->last_local_time_ms; /* connected to another controller */
+}
+
+static void announce(struct attempt *attempt, const struct plane_store_drone *drone,
+	const char *action_id, char *owned_message, int64_t time_ms)
+{
+	struct plane_controller *controller = attempt->controller;
+	const char *backend = attempt->result->backend;
+	struct plane_backend_state state = { .status = PLANE_SCHEDULED };
+	plane_hub_publish_action(controller->hub, backend, action_id, drone->id, owned_message);
+	plane_hub_publish_state(controller->hub, backend, &state, time_ms);
+	plane_info_backend(backend, "scheduled on %s", drone->name);
+}
+
+static enum step spawn_on(
+	struct attempt *attempt, const char *cluster, const struct plane_store_drone *drone)
+{
+	struct plane_controller *controller = attempt->controller;
+	const struct plane_connect_request *request = attempt->request;
+	struct plane_connect_result *result = attempt->result;
+	char action_id[PLANE_NAME_SIZE];
+	_cleanup_free_ char *message = NULL;
+	int64_t time_ms = 0;
+	struct plane_error err = { 0 };
+	plane_name_random("ak", action_id);
+	struct plane_store_token token;
+	if (request->use_static_token)
+		plane_token_random(true, result->token);
+	else
+		token = new_token(attempt);
+	struct plane_store_spawn spawn = { .backend = result->backend,
+		.cluster = cluster,
+		.drone_id = drone->id,
+		.key_name = request->has_key ? request->key_name : attempt->random_key,
+		.key_namespace = request->key_namespace,
+		.key_tag = request->key_tag,
+		.lifetime_limit_seconds = request->lifetime_limit_seconds,
+		.max_idle_seconds = request->max_idle_seconds,
+		.subdomain = request->subdomain,
+		.static_token = request->use_static_token ? result->token : NULL,
+		.token = request->use_static_token ? NULL : &token,
+		.action_id = action_id,
+		.executable = request->executable,
+		.deadlines = plane_deadlines_after(
+			&controller->config->lease, drone_clock(controller, drone)),
+		.lease_ms = controller->config->lease.expire_ms };
+	int code = plane_store_spawn(controller->store, &spawn, &message, &time_ms, &err);
+	if (code == -EEXIST)
+		return lost_race(attempt, PLANE_API_FAILED_TO_ACQUIRE_KEY);
+	if (code < 0)
+		return fail_store(attempt, "store the backend", &err);
+	announce(attempt, drone, action_id, STEAL(message), time_ms);
+	return STEP_DONE;
+}
+
+static enum step spawn(struct attempt *attempt)
+{
+	const struct plane_connect_request *request = attempt->request;
+	struct plane_connect_result *result = attempt->result;
+	if (!request->has_spawn_config)
+		return fail(attempt, PLANE_API_KEY_UNHELD_NO_SPAWN_CONFIG, NULL);
+	const char *cluster =
+		request->cluster ? request->cluster : attempt->controller->config->default_cluster;
+	if (!cluster)
+		return fail(attempt, PLANE_API_NO_CLUSTER_PROVIDED, NULL);
+	struct plane_store_drone drone = { 0 };
+	enum step step = choose_drone(attempt, cluster, &drone);
+	if (step != STEP_DONE)
+		return step;
+	memset(result, 0, sizeof(*result));
+	if (request->backend)
+		(void)plane_text_copy(result->backend, sizeof(result->backend), request->backend);
+	else
+		plane_name_random(NULL, result->backend);
+	result->is_spawned = true;
+	result->status = PLANE_SCHEDULED;
+	(void)plane_text_copy(result->cluster, sizeof(result->cluster), cluster);
+	if (request->subdomain)
+		(void)plane_text_copy(
+			result->subdomain, sizeof(result->subdomain), request->subdomain);
+	(void)plane_text_copy(result->drone, sizeof(result->drone), drone.name);
+	return spawn_on(attempt, cluster, &drone);
+}
+
+static enum step try_once(struct attempt *attempt)
+{
+	const struct plane_connect_request *request = attempt->request;
+	struct plane_store *store = attempt->controller->store;
+	struct plane_error err = { 0 };
+	if (!request->has_key)
+		return spawn(attempt);
+	struct plane_store_held_key held = { 0 };
+	if (plane_store_key_find(store, request->key_namespace, request->key_name, &held, &err) < 0)
+		return fail_store(attempt, "look up the key", &err);
+	if (held.is_found && held.is_live)
+		return reuse(attempt, &held);
+	if (held.is_found) {
+		bool is_removed = false;
+		if (plane_store_key_remove_expired(store, held.backend, &is_removed, &err) < 0)
+			return fail_store(attempt, "remove the expired key", &err);
+		if (!is_removed)
+			return lost_race(attempt, PLANE_API_FAILED_TO_REMOVE_KEY);
+	}
+	return spawn(attempt);
+}
+
+/* Waits for the end of the backend in `result`; false when it did not come in time. */
+static bool wait_for_end(struct attempt *attempt, int64_t deadline_ms)
+{
+	struct plane_hub *hub = attempt->controller->hub;
+	struct plane_hub_waiter waiter;
+	if (!plane_hub_wait_begin(hub, &waiter, attempt->result->backend))
+		return false;
+	/* it may have ended between the look and the beginning of the wait */
+	struct plane_store_backend backend;
+	struct plane_error err = { 0 };
+	int code = plane_store_backend_find(
+		attempt->controller->store, attempt->result->backend, &backend, &err);
+	bool has_ended = code == -ENOENT || (code == 0 && backend.state.status == PLANE_TERMINATED);
+	int64_t left_ms = deadline_ms - plane_clock_boot_ms();
+	if (!has_ended && left_ms > 0)
+		has_ended = plane_hub_wait(hub, &waiter, left_ms);
+	plane_hub_wait_end(hub, &waiter);
+	return has_ended;
+}
+
+bool plane_connect(struct plane_controller *controller, const struct plane_connect_request *request,
+	struct plane_connect_result *result, struct plane_connect_failure *failure)
+{
+	_cleanup_json_ json_t *no_auth = json_object();
+	struct attempt attempt = { .controller = controller,
+		.request = request,
+		.result = result,
+		.failure = failure,
+		.no_auth = no_auth };
+	int64_t deadline_ms =
+		plane_clock_boot_ms() + controller->config->termination_grace_ms + WAIT_MARGIN_MS;
+	plane_name_random("lk", attempt.random_key);
+	memset(failure, 0, sizeof(*failure));
+	for (int tries = 0; tries < TRIES;) {
+		enum step step = try_once(&attempt);
+		if (step == STEP_DONE || step == STEP_FAILED)
+			return step == STEP_DONE;
+		if (step == STEP_LOST_RACE) {
+			tries++;
+			continue;
+		}
+		if (!request->has_spawn_config || !wait_for_end(&attempt, deadline_ms)) {
+			(void)fail(&attempt, PLANE_API_KEY_HELD_UNHEALTHY,
+				request->has_spawn_config
+					? "Lock is held but unhealthy: its backend is still "
+					  "terminating. Try again."
+					: "Lock is held but unhealthy: its backend is "
+					  "terminating, and no spawn config was provided.");
+			return false;
+		}
+	}
+	return false;
+}

@@ -1,0 +1,334 @@
+/* The controller's run: opens its parts in order, serves, closes them in the opposite order. */
+#include "controller/controller.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "controller/api.h"
+#include "controller/cleanup.h"
+#include "controller/drone_session.h"
+#include "controller/node_session.h"
+#include "controller/proxy_session.h"
+#include "controller/public_url.h"
+#include "controller/run.h"
+#include "controller/sweep.h"
+
+#define POOL_THREADS 32
+#define WAITING_CONNECTS_MAX 24 /* the other threads stay free for the rest */
+#define MAX_BODY_BYTES (2u << 20)
+#define MAX_CONNECTIONS 4096
+#define HEARTBEAT_MS 7000
+#define LOST_CHECK_MS 10000
+
+const struct plane_controller_config plane_controller_config_defaults = {
+	.listen = "127.0.0.1:8080",
+	.cleanup_min_age_days = -1,
+	.cleanup_batch_size = 100,
+	.best_of = 2,
+	.ready_fd = -1,
+	.lease = { .renew_ms = 30000,
+		.soft_terminate_ms = 40000,
+		.hard_terminate_ms = 50000,
+		.expire_ms = 60000 },
+	.termination_grace_ms = 30000,
+	.assume_lost_ms = 120000,
+};
+
+static int check_config(const struct plane_controller_config *config, struct plane_error *err)
+{
+	if (!config->db_url || !config->listen)
+		return plane_error_set(err, EINVAL, "controller: no store or no address given");
+	if (config->id && plane_name_check(config->id, "co", err) < 0)
+		return plane_error_prefix(err, "controller id");
+	if (config->default_cluster && plane_cluster_check(config->default_cluster, err) < 0)
+		return plane_error_prefix(err, "default cluster");
+	if (config->best_of < 1)
+		return plane_error_set(err, EINVAL, "best-of: expected at least 1");
+	if (config->cleanup_min_age_days < -1 || config->cleanup_batch_size < 1)
+		return plane_error_set(err, EINVAL,
+			"cleanup: expected an age of at least 0 days "
+			"and a batch of at least 1");
+	if (!plane_lease_constants_valid(&config->lease) || config->termination_grace_ms < 0 ||
+		config->assume_lost_ms < config->lease.expire_ms)
+		return plane_error_set(err, EINVAL,
+			"lease: expected renew <= soft <= hard < expiry <= time until lost");
+	return 0;
+}
+
+static void on_hub_event(void *data, const struct plane_hub_event *event)
+{
+	struct plane_controller *controller = data;
+	if (event->message)
+		plane_drone_session_push(controller, event);
+	else if (event->state.status == PLANE_TERMINATED)
+		plane_proxy_broadcast_removed(controller, event->backend);
+}
+
+/* ---- stopping ---- */
+
+static void on_hub_closed(void *data)
+{
+	((struct plane_controller *)data)->hub = NULL;
+}
+
+static void finish_if_idle(struct plane_controller *controller)
+{
+	if (!controller->is_server_closed || controller->open_sessions > 0 ||
+		controller->is_finishing)
+		return;
+	controller->is_finishing = true;
+	for (int i = 0; i < 2; i++)
+		uv_close((uv_handle_t *)&controller->signals[i], NULL);
+	uv_close((uv_handle_t *)&controller->heartbeat_timer, NULL);
+	uv_close((uv_handle_t *)&controller->cleanup_timer, NULL);
+	uv_close((uv_handle_t *)&controller->lost_timer, NULL);
+	plane_strand_close(controller->strand, NULL, NULL);
+	plane_hub_close(controller->hub, on_hub_closed, controller);
+}
+
+void plane_controller_session_freed(struct plane_controller *controller)
+{
+	controller->open_sessions--;
+	finish_if_idle(controller);
+}
+
+static void on_server_closed(void *data)
+{
+	struct plane_controller *controller = data;
+	controller->is_server_closed = true;
+	finish_if_idle(controller);
+}
+
+static void on_signal(uv_signal_t *signal, int number)
+{
+	struct plane_controller *controller = signal->data;
+	if (controller->is_stopping)
+		return;
+	controller->is_stopping = true;
+	plane_info("stopping: %s", number == SIGTERM ? "SIGTERM" : "SIGINT");
+	(void)uv_timer_stop(&controller->heartbeat_timer);
+	(void)uv_timer_stop(&controller->cleanup_timer);
+	(void)uv_timer_stop(&controller->lost_timer);
+	plane_hub_stop_waiting(controller->hub);
+	plane_http_server_close(controller->server, on_server_closed, controller);
+}
+
+/* ---- background work ---- */
+
+struct background_job {
+	struct plane_job base;
+	struct plane_controller *controller;
+	void (*work)(struct plane_controller *controller);
+};
+
+static enum plane_job_result run_background(struct plane_job *base)
+{
+	struct background_job *job = (struct background_job *)base;
+	job->work(job->controller);
+	return PLANE_JOB_DONE;
+}
+
+static void after_background(struct plane_job *base, bool is_cancelled)
+{
+	(void)is_cancelled;
+	free(base);
+}
+
+static void start_background(
+	struct plane_controller *controller, void (*work)(struct plane_controller *controller))
+{
+	if (plane_strand_length(controller->strand) > 8)
+		return; /* the store is slow: what waits already will do */
+	struct background_job *job = PLANE_NEW(struct background_job);
+	job->base.run = run_background;
+	job->base.done = after_background;
+	job->controller = controller;
+	job->work = work;
+	(void)plane_strand_submit(controller->strand, &job->base); /* far from its limit */
+}
+
+static int beat(struct plane_controller *controller, struct plane_error *err)
+{
+	return plane_store_controller_heartbeat(controller->store, controller->name, err);
+}
+
+static void work_heartbeat(struct plane_controller *controller)
+{
+	struct plane_error err = { 0 };
+	if (beat(controller, &err) < 0)
+		plane_warn("controller heartbeat: %s", err.message);
+}
+
+static void on_heartbeat(uv_timer_t *timer)
+{
+	start_background(timer->data, work_heartbeat);
+}
+
+static void on_cleanup(uv_timer_t *timer)
+{
+	start_background(timer->data, plane_cleanup_run);
+}
+
+static void on_lost_check(uv_timer_t *timer)
+{
+	start_background(timer->data, plane_sweep_lost);
+}
+
+static void start_timer(struct plane_controller *controller, uv_timer_t *timer,
+	uv_timer_cb callback, uint64_t first_ms, uint64_t period_ms)
+{
+	(void)uv_timer_init(&controller->loop, timer); /* both always succeed */
+	timer->data = controller;
+	(void)uv_timer_start(timer, callback, first_ms, period_ms);
+}
+
+/* ---- starting ---- */
+
+static void start_signal(struct plane_controller *controller, int index, int number)
+{
+	(void)uv_signal_init(&controller->loop, &controller->signals[index]);
+	controller->signals[index].data = controller;
+	(void)uv_signal_start(&controller->signals[index], on_signal, number);
+}
+
+static int open_store(struct plane_controller *controller, struct plane_error *err)
+{
+	controller->store = plane_store_open(controller->config->db_url, err);
+	if (!controller->store)
+		return err->code;
+	int result = plane_store_migrate(controller->store, err);
+	return result < 0 ? result : beat(controller, err);
+}
+
+static int open_server(struct plane_controller *controller, struct plane_error *err)
+{
+	const struct plane_controller_config *config = controller->config;
+	struct plane_http_server_config server = { .listen = config->listen,
+		.handler = plane_api_handle,
+		.server_data = controller,
+		.pool_threads = POOL_THREADS,
+		.max_body_bytes = MAX_BODY_BYTES,
+		.max_connections = MAX_CONNECTIONS };
+	if (config->controller_url)
+		controller->public_url = plane_public_url(config->controller_url, err);
+	if (config->controller_url && !controller->public_url)
+		return err->code;
+	controller->server = plane_http_server_create(&controller->loop, &server, err);
+	if (!controller->server)
+		return err->code;
+	if (!controller->public_url)
+		controller->public_url =
+			plane_strdupf("http://%s", plane_http_server_address(controller->server));
+	return 0;
+}
+
+static void tell_ready(struct plane_controller *controller)
+{
+	const char *address = plane_http_server_address(controller->server);
+	plane_info("controller %s serves on %s", controller->name, address);
+	int fd = controller->config->ready_fd;
+	if (fd < 0)
+		return;
+	_cleanup_free_ char *line = plane_strdupf("ready %s\n", address);
+	struct plane_error err = { 0 };
+	if (plane_file_write_all(fd, line, strlen(line), &err) < 0)
+		plane_warn("tell readiness: %s", err.message);
+	(void)close(fd); /* only announces */
+}
+
+static void serve(struct plane_controller *controller)
+{
+	plane_hub_set_receiver(controller->hub, on_hub_event, controller);
+	plane_hub_set_wait_limit(controller->hub, WAITING_CONNECTS_MAX);
+	controller->strand = plane_strand_create(&controller->loop);
+	start_signal(controller, 0, SIGTERM);
+	start_signal(controller, 1, SIGINT);
+	start_timer(
+		controller, &controller->heartbeat_timer, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
+	/* several controllers start together: they do not clean up together */
+	start_timer(controller, &controller->cleanup_timer, on_cleanup,
+		plane_random_below(PLANE_CLEANUP_PERIOD_MS), PLANE_CLEANUP_PERIOD_MS);
+	start_timer(
+		controller, &controller->lost_timer, on_lost_check, LOST_CHECK_MS, LOST_CHECK_MS);
+	tell_ready(controller);
+	(void)uv_run(&controller->loop, UV_RUN_DEFAULT); /* returns when all is closed */
+}
+
+static void go_offline(struct plane_controller *controller)
+{
+	struct plane_error err = { 0 };
+	if (plane_store_controller_offline(controller->store, controller->name, &err) < 0)
+		plane_warn("mark the controller as stopped: %s", err.message);
+}
+
+static int start_and_serve(struct plane_controller *controller, struct plane_error *err)
+{
+	const char *auth = controller->config->forward_auth;
+	int result = open_store(controller, err);
+	if (result < 0)
+		return result;
+	controller->auth = auth ? plane_forward_auth_create(auth, err) : NULL;
+	if (auth && !controller->auth)
+		return err->code;
+	controller->hub = plane_hub_create(&controller->loop, err);
+	if (!controller->hub)
+		return err->code;
+	result = open_server(controller, err);
+	if (result < 0)
+		return result;
+	serve(controller);
+	go_offline(controller);
+	return 0;
+}
+
+static void release(struct plane_controller *controller)
+{
+	/* only after a start that failed: */
+	if (controller->server && !controller->is_server_closed)
+		plane_http_server_close(controller->server, NULL, NULL);
+	if (controller->hub)
+		plane_hub_close(controller->hub, NULL, NULL);
+	(void)uv_run(&controller->loop, UV_RUN_DEFAULT);
+	int left = uv_loop_close(&controller->loop);
+	if (left < 0)
+		plane_error("the controller's loop did not end clean: %s", uv_strerror(left));
+	plane_forward_auth_destroy(controller->auth);
+	plane_drone_registry_destroy(controller->drones);
+	plane_store_close(controller->store);
+	free(controller->public_url);
+	free(controller);
+}
+
+int plane_controller_run(const struct plane_controller_config *config, struct plane_error *err)
+{
+	struct plane_error unused;
+	if (!err)
+		err = &unused;
+	int result = check_config(config, err);
+	if (result < 0)
+		return result;
+	struct plane_controller *controller = PLANE_NEW(struct plane_controller);
+	controller->config = config;
+	if (config->id)
+		(void)plane_text_copy(controller->name, sizeof(controller->name), config->id);
+	else
+		plane_name_random(plane_node_prefix(PLANE_NODE_CONTROLLER), controller->name);
+	result = uv_loop_init(&controller->loop);
+	if (result < 0) {
+		free(controller);
+		return plane_error_set(err, result, "start the loop: %s", uv_strerror(result));
+	}
+	(void)signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of a write */
+	controller->drones = plane_drone_registry_create();
+	result = start_and_serve(controller, err);
+	release(controller);
+	return result;
+}

@@ -1,0 +1,37 @@
+/* The controller: decides, keeps nothing outside its store. This runs one as a whole process. */
+#ifndef PLANE_CONTROLLER_CONTROLLER_H
+#define PLANE_CONTROLLER_CONTROLLER_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "controller/deadlines.h"
+
+/** Everything is borrowed for the whole run. Start from plane_controller_config_defaults. */
+struct plane_controller_config {
+	const char *db_url;          /* "sqlite:PATH", ... as plane_store_open takes it */
+	const char *listen;          /* "ip:port"; port 0: chosen by the kernel */
+	const char *controller_url;  /* in answers (`status_url`); NULL: from the bound address */
+	const char *default_cluster; /* NULL: none */
+	const char *forward_auth;    /* URL; NULL: none */
+	const char *id;              /* "co-..."; NULL: random */
+	int cleanup_min_age_days;    /* -1: backends are kept for ever */
+	int cleanup_batch_size;
+	int best_of;  /* drones drawn at random for each new backend; at least 1 */
+	int ready_fd; /* gets "ready <ip:port>\n" once requests are served; -1: none. Closed then.
+		       */
+	struct plane_lease_constants lease;
+	int termination_grace_ms; /* how long a drone lets a softly terminated backend live */
+	int assume_lost_ms;       /* a drone silent for so long is lost, and its backends */
+};
+
+extern const struct plane_controller_config plane_controller_config_defaults;
+
+/**
+ * Serves until SIGTERM or SIGINT, then closes everything and returns 0. Negative with `err` when it
+ * cannot start: wrong configuration, the store, the address. Call it on the process's main thread
+ * before other threads are started; not reentrant.
+ */
+int plane_controller_run(const struct plane_controller_config *config, struct plane_error *err);
+
+#endif

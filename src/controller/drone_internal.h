@@ -1,0 +1,35 @@
+/* Shared by the files of a drone's session: drone_session.c, drone_actions.c, drone_logs.c. */
+#ifndef PLANE_CONTROLLER_DRONE_INTERNAL_H
+#define PLANE_CONTROLLER_DRONE_INTERNAL_H
+
+#include "controller/drone_session.h"
+
+struct plane_sent_action;
+struct plane_log_request;
+
+struct plane_drone_session {
+	struct plane_node_session base;
+	struct plane_sent_action *sent; /* actions that were sent and not acked */
+	struct plane_log_request *logs;
+	int64_t last_log_request_id;
+	bool is_tick_running;
+};
+
+/** The session that serves this drone, or NULL. */
+struct plane_drone_session *plane_drone_session_find(
+	struct plane_controller *controller, int64_t drone_id);
+
+/* drone_actions.c */
+/** Starts a round: sweeps the drone, then sends what is pending and was not sent just now. */
+void plane_drone_actions_tick(struct plane_drone_session *drone);
+void plane_drone_actions_ack(struct plane_drone_session *drone, const char *action_id);
+void plane_drone_actions_finish(struct plane_drone_session *drone);
+
+/* drone_logs.c */
+void plane_drone_logs_on_chunk(
+	struct plane_drone_session *drone, const struct plane_drone_message *message);
+/** Ends requests that the drone does not answer. */
+void plane_drone_logs_tick(struct plane_drone_session *drone);
+void plane_drone_logs_finish(struct plane_drone_session *drone);
+
+#endif

@@ -1,0 +1,231 @@
+/* A drone's socket: each message is handled in order, its store work off the loop thread. */
+#include "controller/drone_internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/text.h"
+
+struct message_job {
+	struct plane_job base;
+	struct plane_drone_session *drone;
+	json_t *json; /* the message borrows from it */
+	struct plane_drone_message message;
+	bool is_refused; /* renewal */
+};
+
+static struct plane_controller *controller_of(const struct message_job *job)
+{
+	return job->drone->base.controller;
+}
+
+/* The store did not answer: again later, unless the drone is gone and will repeat it itself. */
+static enum plane_job_result retry(
+	const struct message_job *job, const char *what, const struct plane_error *err)
+{
+	const struct plane_node_session *session = &job->drone->base;
+	plane_warn("%s of %s: %s", what, session->name, err->message);
+	return atomic_load(&session->is_gone) ? PLANE_JOB_DONE : PLANE_JOB_RETRY;
+}
+
+static enum plane_job_result run_heartbeat(struct message_job *job)
+{
+	struct plane_error err = { 0 };
+	if (plane_store_drone_heartbeat(controller_of(job)->store, job->drone->base.node_id,
+		    job->message.local_time_ms, &err) < 0)
+		plane_warn("heartbeat of %s: %s", job->drone->base.name, err.message);
+	return PLANE_JOB_DONE; /* the next one is near */
+}
+
+static enum plane_job_result run_event(struct message_job *job)
+{
+	struct plane_error err = { 0 };
+	const struct plane_drone_message *message = &job->message;
+	bool is_changed = false;
+	int64_t time_ms = 0;
+	if (plane_store_backend_update(controller_of(job)->store, message->backend,
+		    job->drone->base.node_id, &message->state, &is_changed, &time_ms, &err) < 0)
+		return retry(job, "backend event", &err);
+	if (is_changed) {
+		plane_info_backend(
+			message->backend, "%s", plane_backend_status_text(message->state.status));
+		plane_hub_publish_state(
+			controller_of(job)->hub, message->backend, &message->state, time_ms);
+	}
+	return PLANE_JOB_DONE;
+}
+
+static enum plane_job_result run_ack(struct message_job *job)
+{
+	struct plane_error err = { 0 };
+	if (plane_store_action_ack(controller_of(job)->store, job->message.action_id,
+		    job->drone->base.node_id, &err) < 0)
+		return retry(job, "acknowledgement", &err);
+	return PLANE_JOB_DONE;
+}
+
+static enum plane_job_result run_renewal(struct message_job *job)
+{
+	struct plane_error err = { 0 };
+	bool is_renewed = false;
+	if (plane_store_key_renew(controller_of(job)->store, job->message.backend,
+		    job->drone->base.node_id, controller_of(job)->config->lease.expire_ms,
+		    &is_renewed, &err) < 0)
+		return retry(job, "renewal", &err);
+	job->is_refused = !is_renewed;
+	return PLANE_JOB_DONE;
+}
+
+static enum plane_job_result run_message(struct plane_job *base)
+{
+	struct message_job *job = (struct message_job *)base;
+	switch (job->message.kind) {
+	case PLANE_DRONE_HEARTBEAT:
+		return run_heartbeat(job);
+	case PLANE_DRONE_BACKEND_EVENT:
+		return run_event(job);
+	case PLANE_DRONE_ACK_ACTION:
+		return run_ack(job);
+	case PLANE_DRONE_RENEW_KEY:
+		return run_renewal(job);
+	case PLANE_DRONE_BACKEND_METRICS:
+	case PLANE_DRONE_LOGS_CHUNK:
+		break; /* never submitted */
+	}
+	return PLANE_JOB_DONE;
+}
+
+static void answer_renewal(struct message_job *job)
+{
+	struct plane_controller *controller = controller_of(job);
+	struct plane_drone_order order = { .kind = PLANE_ORDER_RENEW_KEY_RESPONSE,
+		.backend = job->message.backend,
+		.has_deadlines = !job->is_refused };
+	if (job->is_refused)
+		plane_warn_backend(job->message.backend,
+			"renewal refused: the key is not held by %s", job->drone->base.name);
+	else
+		order.deadlines = plane_deadlines_after(
+			&controller->config->lease, job->message.local_time_ms);
+	plane_metrics_add(&controller->metrics,
+		job->is_refused ? PLANE_METRIC_RENEWALS_REFUSED : PLANE_METRIC_RENEWALS, 1);
+	plane_node_session_send(&job->drone->base, plane_drone_order_write(&order));
+}
+
+static void after_message(struct plane_job *base, bool is_cancelled)
+{
+	struct message_job *job = (struct message_job *)base;
+	bool is_answered = !is_cancelled && job->drone->base.phase == PLANE_SESSION_SERVING;
+	if (is_answered && job->message.kind == PLANE_DRONE_BACKEND_EVENT) {
+		struct plane_drone_order order = { .kind = PLANE_ORDER_ACK_EVENT,
+			.event_id = job->message.event_id };
+		plane_node_session_send(&job->drone->base, plane_drone_order_write(&order));
+	}
+	if (is_answered && job->message.kind == PLANE_DRONE_RENEW_KEY)
+		answer_renewal(job);
+	if (is_answered && job->message.kind == PLANE_DRONE_ACK_ACTION)
+		plane_drone_actions_ack(job->drone, job->message.action_id);
+	json_decref(job->json);
+	free(job);
+}
+
+static void on_heartbeat(struct plane_drone_session *drone, int64_t local_time_ms)
+{
+	struct plane_clock_report report = { .local_ms = local_time_ms,
+		.arrived_ms = plane_clock_boot_ms() };
+	plane_drone_registry_report(drone->base.controller->drones, drone->base.node_id, &report);
+}
+
+static void on_message(struct plane_node_session *session, const json_t *json)
+{
+	struct plane_drone_session *drone = (struct plane_drone_session *)session;
+	struct plane_error err = { 0 };
+	struct plane_drone_message message;
+	if (plane_drone_message_read(json, &message, &err) < 0) {
+		plane_warn("skipping a message of %s: %s", session->name, err.message);
+		return;
+	}
+	if (message.kind == PLANE_DRONE_LOGS_CHUNK) {
+		plane_drone_logs_on_chunk(drone, &message);
+		return;
+	}
+	if (message.kind == PLANE_DRONE_BACKEND_METRICS)
+		return; /* nobody listens to them in this process */
+	if (message.kind == PLANE_DRONE_HEARTBEAT)
+		on_heartbeat(drone, message.local_time_ms);
+	if (message.kind == PLANE_DRONE_BACKEND_EVENT)
+		plane_metrics_add(&session->controller->metrics, PLANE_METRIC_EVENTS, 1);
+	struct message_job *job = PLANE_NEW(struct message_job);
+	job->base.run = run_message;
+	job->base.done = after_message;
+	job->drone = drone;
+	job->json = json_incref((json_t *)json);
+	job->message = message;
+	(void)plane_node_session_submit(session, &job->base); /* closes when it cannot */
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+	struct plane_drone_session *drone = timer->data;
+	plane_drone_logs_tick(drone);
+	plane_drone_actions_tick(drone);
+}
+
+static void on_registered(struct plane_node_session *session)
+{
+	plane_metrics_add(&session->controller->metrics, PLANE_METRIC_DRONE_SESSIONS, 1);
+	plane_drone_registry_put(session->controller->drones, session->node_id, session->has_logs);
+	(void)uv_timer_start(&session->timer, on_tick, PLANE_ACTION_TICK_MS, PLANE_ACTION_TICK_MS);
+	plane_drone_actions_tick((struct plane_drone_session *)session);
+}
+
+static void on_closed(struct plane_node_session *session)
+{
+	struct plane_drone_session *drone = (struct plane_drone_session *)session;
+	plane_metrics_add(&session->controller->metrics, PLANE_METRIC_DRONE_SESSIONS, -1);
+	if (!plane_drone_session_find(session->controller, session->node_id))
+		plane_drone_registry_remove(session->controller->drones, session->node_id);
+	plane_drone_logs_finish(drone);
+	plane_drone_actions_finish(drone);
+}
+
+static void free_session(struct plane_node_session *session)
+{
+	plane_drone_actions_finish((struct plane_drone_session *)session);
+	free(session);
+}
+
+static const struct plane_node_role drone_role = {
+	.kind = PLANE_NODE_DRONE,
+	.on_registered = on_registered,
+	.on_message = on_message,
+	.on_closed = on_closed,
+	.free_session = free_session,
+};
+
+struct plane_node_session *plane_drone_session_create(struct plane_controller *controller,
+	const char *cluster, const char *pool, const char *peer_address)
+{
+	struct plane_drone_session *drone = PLANE_NEW(struct plane_drone_session);
+	plane_node_session_init(&drone->base, controller, &drone_role, cluster, peer_address);
+	(void)plane_text_copy(drone->base.pool, sizeof(drone->base.pool), pool); /* checked */
+	return &drone->base;
+}
+
+struct plane_drone_session *plane_drone_session_find(
+	struct plane_controller *controller, int64_t drone_id)
+{
+	struct plane_node_session *session;
+	DL_FOREACH (controller->sessions, session) {
+		if (session->role == &drone_role && session->phase == PLANE_SESSION_SERVING &&
+			session->node_id == drone_id)
+			return (struct plane_drone_session *)session;
+	}
+	return NULL;
+}

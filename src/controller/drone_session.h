@@ -1,0 +1,20 @@
+/* The socket of a drone (reference section 4): events in, actions out, renewals. Loop thread. */
+#ifndef PLANE_CONTROLLER_DRONE_SESSION_H
+#define PLANE_CONTROLLER_DRONE_SESSION_H
+
+#include "controller/node_session.h"
+
+/** A session for `plane_node_session_start`; cluster and pool are copied. */
+struct plane_node_session *plane_drone_session_create(struct plane_controller *controller,
+	const char *cluster, const char *pool, const char *peer_address);
+
+/** Sends the action now if that drone is connected here; the tick repeats it until it is acked. */
+void plane_drone_session_push(
+	struct plane_controller *controller, const struct plane_hub_event *event);
+
+/** Asks the drone for the log of a backend and feeds `stream` with it; ends the stream when that
+ *  drone is not connected any more. */
+void plane_drone_session_stream_log(struct plane_controller *controller, int64_t drone_id,
+	const char *backend, int64_t tail_lines, bool is_follow, struct plane_http_stream *stream);
+
+#endif

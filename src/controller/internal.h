@@ -1,0 +1,44 @@
+/* What the parts of a running controller share. Private to controller/. */
+#ifndef PLANE_CONTROLLER_INTERNAL_H
+#define PLANE_CONTROLLER_INTERNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <uv.h>
+
+#include "controller/controller.h"
+#include "controller/drone_registry.h"
+#include "controller/forward_auth.h"
+#include "controller/hub.h"
+#include "controller/metrics.h"
+#include "controller/strand.h"
+#include "net/http_server.h"
+#include "store/store.h"
+
+struct plane_node_session;
+
+struct plane_controller {
+	const struct plane_controller_config *config;
+	char name[PLANE_NAME_SIZE];
+	char *public_url; /* without user part and trailing slash */
+
+	/* thread-safe parts, for pool threads too */
+	struct plane_store *store;
+	struct plane_hub *hub;
+	struct plane_drone_registry *drones;
+	struct plane_forward_auth *auth; /* NULL: everybody may */
+	struct plane_metrics metrics;
+	struct plane_http_server *server;
+
+	/* loop thread only */
+	uv_loop_t loop;
+	struct plane_strand *strand; /* the controller's own store work */
+	struct plane_node_session *sessions;
+	uv_signal_t signals[2];
+	uv_timer_t heartbeat_timer, cleanup_timer, lost_timer;
+	int open_sessions; /* not freed yet */
+	bool is_stopping, is_server_closed, is_finishing;
+};
+
+#endif

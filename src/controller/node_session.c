@@ -1,0 +1,274 @@
+/* Handshake, registration and end of a node's socket. */
+#include "controller/node_session.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "base/alloc.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "controller/run.h"
+
+#define HANDSHAKE_TIMEOUT_MS 10000
+
+struct session_job {
+	struct plane_job base;
+	struct plane_node_session *session;
+	bool is_failed;
+};
+
+static void on_strand_closed(void *data)
+{
+	struct plane_node_session *session = data;
+	struct plane_controller *controller = session->controller;
+	DL_DELETE(controller->sessions, session);
+	session->role->free_session(session);
+	plane_controller_session_freed(controller);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+	struct plane_node_session *session = handle->data;
+	plane_strand_close(session->strand, on_strand_closed, session);
+}
+
+static void finish(struct plane_node_session *session)
+{
+	uv_close((uv_handle_t *)&session->timer, on_timer_closed);
+}
+
+static enum plane_job_result unregister_run(struct plane_job *job)
+{
+	struct plane_node_session *session = ((struct session_job *)job)->session;
+	struct plane_error err = { 0 };
+	if (session->node_id == 0)
+		return PLANE_JOB_DONE; /* never registered */
+	if (plane_store_node_disconnected(
+		    session->controller->store, session->node_id, session->connection_id, &err) < 0)
+		plane_warn("unregister %s: %s", session->name, err.message);
+	return PLANE_JOB_DONE; /* its heartbeats end anyway: nothing depends on it */
+}
+
+static void unregister_done(struct plane_job *job, bool is_cancelled)
+{
+	(void)is_cancelled;
+	struct plane_node_session *session = ((struct session_job *)job)->session;
+	free(job);
+	finish(session);
+}
+
+static struct session_job *new_job(struct plane_node_session *session,
+	enum plane_job_result (*run)(struct plane_job *), void (*done)(struct plane_job *, bool))
+{
+	struct session_job *job = PLANE_NEW(struct session_job);
+	job->base.run = run;
+	job->base.done = done;
+	job->session = session;
+	return job;
+}
+
+/* Ends the session after its connection. */
+static void on_deferred_end(uv_timer_t *timer)
+{
+	struct plane_node_session *session = timer->data;
+	if (session->was_serving) {
+		plane_info("%s disconnected", session->name);
+		session->role->on_closed(session);
+	}
+	if (session->name[0])
+		(void)plane_strand_submit(
+			session->strand, &new_job(session, unregister_run, unregister_done)->base);
+	else
+		finish(session);
+}
+
+/* May come from inside a send: what belongs to the session is released when the loop turns. */
+static void on_ws_closed(void *data)
+{
+	struct plane_node_session *session = data;
+	session->was_serving = session->phase == PLANE_SESSION_SERVING;
+	session->phase = PLANE_SESSION_CLOSED;
+	session->ws = NULL;
+	atomic_store(&session->is_gone, true);
+	(void)uv_timer_start(&session->timer, on_deferred_end, 0, 0);
+}
+
+/* The same node has connected again: its older connections are dead, they just do not know yet. */
+static void close_older_sessions(struct plane_node_session *session)
+{
+	struct plane_node_session *other;
+	DL_FOREACH (session->controller->sessions, other) {
+		if (other != session && other->phase == PLANE_SESSION_SERVING &&
+			other->node_id == session->node_id) {
+			plane_info("%s has connected again: its older connection is closed",
+				session->name);
+			plane_node_session_close(other);
+		}
+	}
+}
+
+static enum plane_job_result register_run(struct plane_job *job)
+{
+	struct session_job *registration = (struct session_job *)job;
+	struct plane_node_session *session = registration->session;
+	struct plane_store_node node = { .kind = session->role->kind,
+		.name = session->name,
+		.cluster = session->cluster[0] ? session->cluster : NULL,
+		.controller = session->controller->name,
+		.version = session->version,
+		.git_hash = session->git_hash,
+		.ip = session->peer_address,
+		.pool = session->pool };
+	struct plane_error err = { 0 };
+	registration->is_failed = plane_store_node_connected(session->controller->store, &node,
+					  &session->node_id, &session->connection_id, &err) < 0;
+	if (registration->is_failed)
+		plane_warn("register %s: %s", session->name, err.message);
+	return PLANE_JOB_DONE;
+}
+
+static void register_done(struct plane_job *job, bool is_cancelled)
+{
+	struct plane_node_session *session = ((struct session_job *)job)->session;
+	bool is_failed = ((struct session_job *)job)->is_failed || is_cancelled;
+	free(job);
+	if (session->phase != PLANE_SESSION_REGISTERING)
+		return;
+	if (is_failed) {
+		plane_node_session_close(session);
+		return;
+	}
+	(void)uv_timer_stop(&session->timer);
+	session->phase = PLANE_SESSION_SERVING;
+	close_older_sessions(session);
+	plane_info("%s connected from %s (version %s, cluster %s)", session->name,
+		session->peer_address, session->version,
+		session->cluster[0] ? session->cluster : "none");
+	plane_node_session_send(session, plane_handshake_write(session->controller->name, NULL));
+	session->role->on_registered(session);
+}
+
+static int check_handshake(
+	struct plane_node_session *session, const json_t *json, struct plane_error *err)
+{
+	struct plane_handshake handshake = { 0 };
+	enum plane_node_kind kind = PLANE_NODE_CONTROLLER;
+	int result = plane_handshake_read(json, &handshake, err);
+	if (result < 0)
+		return result;
+	if (!plane_node_kind_of(handshake.name, &kind) || kind != session->role->kind)
+		return plane_error_set(err, EPROTO, "\"%.60s\" is not the name of a %s",
+			handshake.name, plane_node_kind_text(session->role->kind));
+	result = plane_name_check(handshake.name, plane_node_prefix(kind), err);
+	if (result < 0)
+		return result;
+	if (!plane_text_copy(session->version, sizeof(session->version), handshake.version) ||
+		!plane_text_copy(session->git_hash, sizeof(session->git_hash), handshake.git_hash))
+		return plane_error_set(err, EPROTO, "version too long");
+	(void)plane_text_copy(session->name, sizeof(session->name), handshake.name); /* checked */
+	session->has_logs = plane_handshake_has(&handshake, PLANE_EXTENSION_LOGS);
+	session->has_revoke = plane_handshake_has(&handshake, PLANE_EXTENSION_REVOKE);
+	return 0;
+}
+
+static void on_handshake(struct plane_node_session *session, const json_t *json)
+{
+	struct plane_error err = { 0 };
+	if (check_handshake(session, json, &err) < 0) {
+		plane_warn("refusing a connection from %s: handshake: %s", session->peer_address,
+			err.message);
+		plane_node_session_close(session);
+		return;
+	}
+	session->phase = PLANE_SESSION_REGISTERING;
+	(void)plane_strand_submit(
+		session->strand, &new_job(session, register_run, register_done)->base);
+}
+
+static void on_ws_text(void *data, const char *text, size_t len)
+{
+	struct plane_node_session *session = data;
+	struct plane_error err = { 0 };
+	_cleanup_json_ json_t *json = plane_json_parse(text, len, &err);
+	if (session->phase == PLANE_SESSION_HANDSHAKE) {
+		on_handshake(session, json);
+	} else if (session->phase == PLANE_SESSION_REGISTERING) {
+		plane_warn("%s does not wait for the handshake's answer: closing", session->name);
+		plane_node_session_close(session);
+	} else if (session->phase == PLANE_SESSION_SERVING) {
+		if (json)
+			session->role->on_message(session, json);
+		else
+			plane_warn("skipping a message of %s: %s", session->name, err.message);
+	}
+}
+
+static void on_handshake_timeout(uv_timer_t *timer)
+{
+	struct plane_node_session *session = timer->data;
+	plane_warn("closing a connection from %s: no handshake within %d s", session->peer_address,
+		HANDSHAKE_TIMEOUT_MS / 1000);
+	plane_node_session_close(session);
+}
+
+void plane_node_session_init(struct plane_node_session *session,
+	struct plane_controller *controller, const struct plane_node_role *role,
+	const char *cluster, const char *peer_address)
+{
+	session->controller = controller;
+	session->role = role;
+	(void)plane_text_copy(session->cluster, sizeof(session->cluster), cluster);
+	(void)plane_text_copy(session->peer_address, sizeof(session->peer_address), peer_address);
+}
+
+void plane_node_session_start(struct plane_node_session *owned_session, struct plane_ws *ws)
+{
+	struct plane_node_session *session = owned_session;
+	struct plane_controller *controller = session->controller;
+	session->ws = ws;
+	session->phase = PLANE_SESSION_HANDSHAKE;
+	session->strand = plane_strand_create(&controller->loop);
+	(void)uv_timer_init(&controller->loop, &session->timer); /* always succeeds */
+	session->timer.data = session;
+	(void)uv_timer_start(&session->timer, on_handshake_timeout, HANDSHAKE_TIMEOUT_MS, 0);
+	DL_APPEND(controller->sessions, session);
+	controller->open_sessions++;
+	plane_ws_listen(
+		ws, &(struct plane_ws_listener){
+			    .data = session, .on_text = on_ws_text, .on_closed = on_ws_closed });
+}
+
+void plane_node_session_send_text(struct plane_node_session *session, const char *text)
+{
+	if (session->ws)
+		(void)plane_ws_send_text(session->ws, text, strlen(text)); /* false: it closes */
+}
+
+void plane_node_session_send(struct plane_node_session *session, json_t *owned_json)
+{
+	_cleanup_json_ json_t *json = owned_json;
+	_cleanup_free_ char *text = json ? plane_json_dump(json) : NULL;
+	if (text)
+		plane_node_session_send_text(session, text);
+	else
+		plane_error("a message to %s could not be written as JSON", session->name);
+}
+
+void plane_node_session_close(struct plane_node_session *session)
+{
+	if (session->ws)
+		plane_ws_close(session->ws);
+}
+
+bool plane_node_session_submit(struct plane_node_session *session, struct plane_job *owned_job)
+{
+	bool is_taken = plane_strand_submit(session->strand, owned_job);
+	if (!is_taken && session->phase == PLANE_SESSION_SERVING) {
+		plane_warn("%s sends faster than the store takes: closing", session->name);
+		plane_node_session_close(session);
+	}
+	return is_taken;
+}

@@ -1,0 +1,72 @@
+/* What the three kinds of node sockets share: the handshake, registration in the store, and an
+ * orderly end. A session ends on any Close; then its node is unregistered. Loop thread only,
+ * except where a job's `run` is said. */
+#ifndef PLANE_CONTROLLER_NODE_SESSION_H
+#define PLANE_CONTROLLER_NODE_SESSION_H
+
+#include <stdatomic.h>
+
+#include <jansson.h>
+
+#include "controller/internal.h"
+#include "model/messages.h"
+
+#define PLANE_CLUSTER_SIZE (PLANE_TEXT_MAX + 1)
+#define PLANE_ACTION_TICK_MS 5000
+
+struct plane_node_session;
+
+struct plane_node_role {
+	enum plane_node_kind kind;
+	void (*on_registered)(struct plane_node_session *session);
+	void (*on_message)(struct plane_node_session *session, const json_t *message);
+	/** The connection is gone: release what belongs to it. No other call comes after. */
+	void (*on_closed)(struct plane_node_session *session);
+	void (*free_session)(struct plane_node_session *session);
+};
+
+enum plane_session_phase {
+	PLANE_SESSION_HANDSHAKE,   /* the first frame is awaited */
+	PLANE_SESSION_REGISTERING, /* the store is asked; nothing may be said meanwhile */
+	PLANE_SESSION_SERVING,
+	PLANE_SESSION_CLOSED,
+};
+
+/** First member of each kind's session. */
+struct plane_node_session {
+	struct plane_controller *controller;
+	const struct plane_node_role *role;
+	struct plane_ws *ws; /* NULL once closed */
+	struct plane_strand *strand;
+	enum plane_session_phase phase;
+	bool was_serving;                 /* once closed: it had been registered */
+	atomic_bool is_gone;              /* for jobs: the connection is closed */
+	char cluster[PLANE_CLUSTER_SIZE]; /* "" for DNS servers */
+	char pool[PLANE_CLUSTER_SIZE];    /* drones */
+	char peer_address[PLANE_ADDRESS_SIZE];
+	char name[PLANE_NAME_SIZE];
+	char version[64], git_hash[64];
+	bool has_logs, has_revoke; /* extensions */
+	int64_t node_id;           /* from the registration on */
+	int64_t connection_id;     /* tells this connection from others of the same node */
+	uv_timer_t timer;          /* the handshake's limit; from then on the role's tick */
+	struct plane_node_session *prev, *next;
+};
+
+/** Fills the base; texts are copied and were checked for their length. */
+void plane_node_session_init(struct plane_node_session *session,
+	struct plane_controller *controller, const struct plane_node_role *role,
+	const char *cluster, const char *peer_address);
+/** Starts listening on `ws`; takes the session. */
+void plane_node_session_start(struct plane_node_session *owned_session, struct plane_ws *ws);
+/** Sends a message; `owned_json` is decref'd. A peer too slow to read is closed by the server. */
+void plane_node_session_send(struct plane_node_session *session, json_t *owned_json);
+void plane_node_session_send_text(struct plane_node_session *session, const char *text);
+/** Closes the connection (its end is reported as any other). */
+void plane_node_session_close(struct plane_node_session *session);
+
+/** A job for the session's strand; embed as first member. A session with too many unfinished jobs
+ *  is closed: its node sends again after it has reconnected. */
+bool plane_node_session_submit(struct plane_node_session *session, struct plane_job *owned_job);
+
+#endif

@@ -1,0 +1,18 @@
+/* The socket of a proxy (reference section 5): routes, keep-alives, certificates. Loop thread. */
+#ifndef PLANE_CONTROLLER_PROXY_SESSION_H
+#define PLANE_CONTROLLER_PROXY_SESSION_H
+
+#include "controller/node_session.h"
+
+struct plane_node_session *plane_proxy_session_create(
+	struct plane_controller *controller, const char *cluster, const char *peer_address);
+
+/** Tells every connected proxy that the backend is gone. */
+void plane_proxy_broadcast_removed(struct plane_controller *controller, const char *backend);
+
+/** Tells every connected proxy with the "revoke" extension to drop the user's routes and tunnels.
+ */
+void plane_proxy_broadcast_revoked(
+	struct plane_controller *controller, const char *backend, const char *user);
+
+#endif
