@@ -1,5 +1,5 @@
-/* Thin helpers over SQLite: connections with cached statements, bound by a format. Private to
- * store/. A connection is used under its mutex. */
+/* Thin helpers over SQLite: connections with cached statements, bound by a format. Used by the
+ * store and by the drone's journal. A connection is used under its mutex. */
 #ifndef PLANE_STORE_SQLITE_DB_H
 #define PLANE_STORE_SQLITE_DB_H
 

@@ -1,0 +1,453 @@
+/* The agent: messages of the drone's socket. */
+#include "drone/agent.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/buffer.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "drone/log_reader.h"
+#include "model/names.h"
+#include "net/channel.h"
+
+#define HEARTBEAT_MS 7000
+#define METRICS_MS 10000
+#define EVENTS_IN_FLIGHT_MAX 256
+#define EVENTS_BATCH 32
+#define LOG_READERS_MAX 64
+#define ACKS_MAX 4096
+
+struct ack {
+	char action_id[PLANE_NAME_SIZE];
+};
+
+struct acks {
+	struct ack *list;
+	size_t count;
+};
+
+struct plane_agent {
+	struct plane_agent_config config;
+	struct plane_channel *channel;
+	uv_timer_t heartbeat_timer, metrics_timer;
+	bool was_connected, is_closing;
+	/* events: sent up to last_sent_id, of which in_flight were not acknowledged */
+	int64_t last_sent_id;
+	int in_flight;
+	bool has_more; /* the journal may hold events after last_sent_id */
+	/* acknowledgements: waiting for the next sync, and for the one that goes on */
+	struct acks waiting, syncing;
+	uv_work_t sync;
+	bool is_syncing;
+	int sync_error; /* written by the pool thread */
+	struct plane_log_reader *logs[LOG_READERS_MAX];
+	void (*on_closed)(void *data);
+	void *closed_data;
+	int open_handles;
+};
+
+static bool send_message(struct plane_agent *agent, const struct plane_drone_message *message)
+{
+	return plane_channel_send(agent->channel, plane_drone_message_write(message));
+}
+
+/* ---- events ---- */
+
+static bool send_event(struct plane_agent *agent, int64_t id, const char *backend,
+	const struct plane_backend_state *state, int64_t timestamp_ms)
+{
+	struct plane_drone_message message = { .kind = PLANE_DRONE_BACKEND_EVENT,
+		.backend = backend,
+		.event_id = id,
+		.timestamp_ms = timestamp_ms,
+		.state = *state };
+	if (!send_message(agent, &message))
+		return false;
+	agent->last_sent_id = id;
+	agent->in_flight++;
+	return true;
+}
+
+/* Sends what the journal holds, oldest first, as far as the limit allows. */
+static void flush_events(struct plane_agent *agent)
+{
+	struct plane_journal_event events[EVENTS_BATCH];
+	struct plane_error err = { 0 };
+	while (agent->has_more && agent->in_flight < EVENTS_IN_FLIGHT_MAX &&
+		plane_channel_is_connected(agent->channel)) {
+		int count = plane_journal_events(
+			agent->config.journal, agent->last_sent_id, events, EVENTS_BATCH, &err);
+		if (count < 0) {
+			plane_error("read events from the journal: %s", err.message);
+			return;
+		}
+		bool is_sent = true;
+		for (int i = 0; i < count; i++) {
+			is_sent = is_sent && send_event(agent, events[i].id, events[i].backend,
+						     &events[i].state, events[i].timestamp_ms);
+			free(events[i].backend);
+		}
+		agent->has_more = !is_sent || count == EVENTS_BATCH;
+		if (!is_sent)
+			return; /* an acknowledgement or a new connection goes on */
+	}
+}
+
+void plane_agent_event(struct plane_agent *agent, int64_t id, const char *backend,
+	const struct plane_backend_state *state, int64_t timestamp_ms)
+{
+	bool is_next = !agent->has_more && agent->in_flight < EVENTS_IN_FLIGHT_MAX &&
+		       plane_channel_is_connected(agent->channel);
+	if (!is_next || !send_event(agent, id, backend, state, timestamp_ms))
+		agent->has_more = true;
+}
+
+static void event_done(struct plane_agent *agent, int64_t id)
+{
+	struct plane_error err = { 0 };
+	if (plane_journal_event_done(agent->config.journal, id, &err) < 0)
+		plane_warn("forget a reported event: %s", err.message); /* it is sent again */
+	if (agent->in_flight > 0)
+		agent->in_flight--;
+	flush_events(agent);
+}
+
+/* ---- acknowledgements, once the journal is durable ---- */
+
+static void start_sync(struct plane_agent *agent);
+
+static void run_sync(uv_work_t *work)
+{
+	struct plane_agent *agent = work->data;
+	int fd = plane_journal_sync_fd(agent->config.journal);
+	agent->sync_error = fdatasync(fd) < 0 ? errno : 0;
+}
+
+static void acknowledge(struct plane_agent *agent, const char *action_id)
+{
+	struct plane_drone_message message = { .kind = PLANE_DRONE_ACK_ACTION,
+		.action_id = action_id };
+	(void)send_message(agent, &message); /* unsent, the order is repeated */
+}
+
+static void finish_close(struct plane_agent *agent);
+
+static void after_sync(uv_work_t *work, int status)
+{
+	struct plane_agent *agent = work->data;
+	(void)status; /* never cancelled */
+	agent->is_syncing = false;
+	if (agent->sync_error)
+		plane_error("make the journal durable: %s", strerror(agent->sync_error));
+	for (size_t i = 0; i < agent->syncing.count && !agent->sync_error && !agent->is_closing;
+		i++)
+		acknowledge(agent, agent->syncing.list[i].action_id);
+	free(STEAL(agent->syncing.list));
+	agent->syncing.count = 0;
+	if (agent->is_closing)
+		finish_close(agent);
+	else if (agent->waiting.count)
+		start_sync(agent);
+}
+
+static void start_sync(struct plane_agent *agent)
+{
+	agent->syncing = agent->waiting;
+	agent->waiting = (struct acks){ 0 };
+	agent->is_syncing = true;
+	agent->sync.data = agent;
+	(void)uv_queue_work(agent->config.loop, &agent->sync, run_sync, after_sync);
+}
+
+static void acknowledge_later(struct plane_agent *agent, const char *action_id)
+{
+	struct acks *acks = &agent->waiting;
+	if (acks->count == ACKS_MAX)
+		return; /* the order is repeated */
+	acks->list = plane_realloc(acks->list, (acks->count + 1) * sizeof(*acks->list));
+	if (plane_text_copy(acks->list[acks->count].action_id, PLANE_NAME_SIZE, action_id))
+		acks->count++;
+	if (!agent->is_syncing)
+		start_sync(agent);
+}
+
+/* ---- logs ---- */
+
+static int log_index(const struct plane_agent *agent, int64_t request_id)
+{
+	for (int i = 0; i < LOG_READERS_MAX; i++)
+		if (agent->logs[i] && plane_log_reader_request_id(agent->logs[i]) == request_id)
+			return i;
+	return -1;
+}
+
+static bool send_log(struct plane_agent *agent, int64_t request_id, const char *text, bool is_end,
+	const char *error)
+{
+	struct plane_drone_message message = { .kind = PLANE_DRONE_LOGS_CHUNK,
+		.request_id = request_id,
+		.data = text,
+		.is_end = is_end,
+		.error = error };
+	return send_message(agent, &message);
+}
+
+static bool on_log_text(void *data, int64_t request_id, const char *text)
+{
+	return send_log(data, request_id, text, false, NULL);
+}
+
+static void on_log_end(void *data, int64_t request_id, const char *error)
+{
+	struct plane_agent *agent = data;
+	for (int i = 0; i < LOG_READERS_MAX; i++)
+		if (agent->logs[i] && plane_log_reader_request_id(agent->logs[i]) == request_id)
+			agent->logs[i] = NULL;
+	(void)send_log(agent, request_id, "", true, error);
+}
+
+static bool is_log_ended(void *data, const char *backend)
+{
+	struct plane_agent *agent = data;
+	return !plane_supervisor_has(agent->config.supervisor, backend);
+}
+
+static void start_log(struct plane_agent *agent, const struct plane_drone_order *order)
+{
+	struct plane_runtime *runtime = agent->config.runtime;
+	struct plane_error err = { 0 };
+	char path[4096];
+	int slot = 0;
+	while (slot < LOG_READERS_MAX && agent->logs[slot])
+		slot++;
+	if (slot == LOG_READERS_MAX) {
+		(void)send_log(agent, order->request_id, "", true,
+			"too many logs are read from this drone at once");
+		return;
+	}
+	if (plane_name_check(order->backend, NULL, &err) < 0 ||
+		!runtime->impl->log_path(runtime, order->backend, path, sizeof(path))) {
+		(void)send_log(agent, order->request_id, "", true, "there is no such log");
+		return;
+	}
+	struct plane_log_reader_listener listener = { agent, on_log_text, on_log_end,
+		is_log_ended };
+	agent->logs[slot] = plane_log_reader_create(agent->config.loop, path, order->backend,
+		order->request_id, order->tail_lines, order->is_follow, &listener);
+}
+
+static void stop_log(struct plane_agent *agent, int slot)
+{
+	if (slot >= 0)
+		plane_log_reader_destroy(STEAL(agent->logs[slot]));
+}
+
+static void stop_logs(struct plane_agent *agent)
+{
+	for (int i = 0; i < LOG_READERS_MAX; i++)
+		stop_log(agent, i);
+}
+
+/* ---- orders ---- */
+
+static void take_action(struct plane_agent *agent, const struct plane_drone_order *order)
+{
+	struct plane_error err = { 0 };
+	int result = order->kind == PLANE_ORDER_SPAWN
+			     ? plane_supervisor_spawn(agent->config.supervisor, order, &err)
+			     : plane_supervisor_terminate(agent->config.supervisor, order, &err);
+	if (result < 0)
+		plane_error_backend(order->backend, "take an order: %s", err.message);
+	else
+		acknowledge_later(agent, order->action_id);
+}
+
+static void on_message(void *data, const json_t *json)
+{
+	struct plane_agent *agent = data;
+	struct plane_drone_order order;
+	struct plane_error err = { 0 };
+	if (plane_drone_order_read(json, &order, &err) < 0) {
+		plane_warn("skipped a message of the controller: %s", err.message);
+		return;
+	}
+	switch (order.kind) {
+	case PLANE_ORDER_SPAWN:
+	case PLANE_ORDER_TERMINATE:
+		take_action(agent, &order);
+		break;
+	case PLANE_ORDER_ACK_EVENT:
+		event_done(agent, order.event_id);
+		break;
+	case PLANE_ORDER_RENEW_KEY_RESPONSE:
+		if (order.has_deadlines)
+			plane_supervisor_renewed(
+				agent->config.supervisor, order.backend, &order.deadlines);
+		else
+			plane_warn_backend(order.backend, "its key was not renewed");
+		break;
+	case PLANE_ORDER_LOGS_REQUEST:
+		start_log(agent, &order);
+		break;
+	case PLANE_ORDER_LOGS_CANCEL:
+		stop_log(agent, log_index(agent, order.request_id));
+		break;
+	}
+}
+
+/* ---- connection and time ---- */
+
+static void beat(struct plane_agent *agent)
+{
+	struct plane_drone_message message = { .kind = PLANE_DRONE_HEARTBEAT,
+		.local_time_ms = plane_local_clock_now_ms(agent->config.clock) };
+	(void)send_message(agent, &message); /* not connected: nobody to tell */
+}
+
+static void on_heartbeat(uv_timer_t *timer)
+{
+	struct plane_agent *agent = timer->data;
+	if (plane_channel_is_connected(agent->channel))
+		beat(agent);
+}
+
+static void send_metrics(
+	void *data, const char *backend, const struct plane_backend_metrics *metrics)
+{
+	struct plane_drone_message message = {
+		.kind = PLANE_DRONE_BACKEND_METRICS, .backend = backend, .metrics = *metrics
+	};
+	(void)send_message(data, &message); /* the next ones will do */
+}
+
+static void on_metrics(uv_timer_t *timer)
+{
+	struct plane_agent *agent = timer->data;
+	if (plane_channel_is_connected(agent->channel))
+		plane_supervisor_metrics(agent->config.supervisor, send_metrics, agent);
+}
+
+static void on_connected(void *data, const struct plane_handshake *peer)
+{
+	struct plane_agent *agent = data;
+	plane_info("connected to controller %s", peer->name);
+	beat(agent); /* first: nothing is placed on a drone whose clock is not known */
+	agent->last_sent_id = 0;
+	agent->in_flight = 0;
+	agent->has_more = true;
+	flush_events(agent);
+	plane_supervisor_ask_again(agent->config.supervisor);
+	plane_supervisor_tick(agent->config.supervisor);
+	if (!agent->was_connected)
+		agent->config.on_connected(agent->config.data);
+	agent->was_connected = true;
+}
+
+static void on_disconnected(void *data)
+{
+	struct plane_agent *agent = data;
+	plane_warn("the connection to the controller is gone; backends run on");
+	agent->has_more = true;
+	stop_logs(agent);
+}
+
+bool plane_agent_is_connected(const struct plane_agent *agent)
+{
+	return plane_channel_is_connected(agent->channel);
+}
+
+void plane_agent_renew(struct plane_agent *agent, const char *backend)
+{
+	struct plane_drone_message message = { .kind = PLANE_DRONE_RENEW_KEY,
+		.backend = backend,
+		.local_time_ms = plane_local_clock_now_ms(agent->config.clock) };
+	(void)send_message(agent, &message); /* asked again on the next connection */
+}
+
+/* ---- lifetime ---- */
+
+static void start_timer(
+	struct plane_agent *agent, uv_timer_t *timer, uv_timer_cb callback, uint64_t period_ms)
+{
+	(void)uv_timer_init(agent->config.loop, timer); /* both always succeed */
+	timer->data = agent;
+	(void)uv_timer_start(timer, callback, period_ms, period_ms);
+}
+
+/* Pool names are any text: what is not unreserved (RFC 3986) is percent-encoded. */
+static char *socket_path(const struct plane_agent_config *config)
+{
+	struct plane_buffer path = { 0 };
+	plane_buffer_addf(&path, "/ctrl/c/%s/drone-socket", config->cluster);
+	if (config->pool[0])
+		plane_buffer_add_text(&path, "?pool=");
+	for (const char *c = config->pool; *c; c++) {
+		bool is_plain = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') ||
+				(*c >= '0' && *c <= '9') || strchr("-._~", *c);
+		plane_buffer_addf(&path, is_plain ? "%c" : "%%%02X", (unsigned char)*c);
+	}
+	return plane_buffer_steal(&path);
+}
+
+struct plane_agent *plane_agent_create(
+	const struct plane_agent_config *config, struct plane_error *err)
+{
+	static const char *const extensions[] = { PLANE_EXTENSION_LOGS, NULL };
+	_cleanup_free_ char *path = socket_path(config);
+	struct plane_agent *agent = PLANE_NEW(struct plane_agent);
+	struct plane_channel_listener listener = { agent, on_connected, on_message,
+		on_disconnected };
+	agent->config = *config;
+	agent->channel = plane_channel_connect(config->loop, config->controller_url, path,
+		config->name, extensions, &listener, err);
+	if (!agent->channel) {
+		free(agent);
+		return NULL;
+	}
+	start_timer(agent, &agent->heartbeat_timer, on_heartbeat, HEARTBEAT_MS);
+	start_timer(agent, &agent->metrics_timer, on_metrics, METRICS_MS);
+	return agent;
+}
+
+static void finish_close(struct plane_agent *agent)
+{
+	if (agent->open_handles > 0 || agent->is_syncing)
+		return;
+	void (*on_closed)(void *data) = agent->on_closed;
+	void *data = agent->closed_data;
+	free(agent->waiting.list);
+	free(agent);
+	if (on_closed)
+		on_closed(data);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+	struct plane_agent *agent = handle->data;
+	agent->open_handles--;
+	finish_close(agent);
+}
+
+static void on_channel_closed(void *data)
+{
+	struct plane_agent *agent = data;
+	agent->open_handles--;
+	finish_close(agent);
+}
+
+void plane_agent_close(struct plane_agent *agent, void (*on_closed)(void *data), void *data)
+{
+	agent->is_closing = true;
+	agent->on_closed = on_closed;
+	agent->closed_data = data;
+	agent->open_handles = 3;
+	stop_logs(agent);
+	plane_channel_close(agent->channel, on_channel_closed, agent);
+	uv_close((uv_handle_t *)&agent->heartbeat_timer, on_timer_closed);
+	uv_close((uv_handle_t *)&agent->metrics_timer, on_timer_closed);
+}

@@ -1,0 +1,308 @@
+/* The drone's journal on SQLite. */
+#include "drone/journal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "store/sqlite_db.h"
+
+struct plane_journal {
+	struct plane_db db;
+	int lock_fd, wal_fd;
+};
+
+static const char schema[] =
+	"PRAGMA synchronous=NORMAL;"
+	"CREATE TABLE IF NOT EXISTS backend (id TEXT PRIMARY KEY, state TEXT NOT NULL);"
+	"CREATE TABLE IF NOT EXISTS event (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	" backend_id TEXT NOT NULL REFERENCES backend(id), event TEXT NOT NULL,"
+	" timestamp INTEGER NOT NULL);"
+	"CREATE INDEX IF NOT EXISTS event_of_backend ON event (backend_id);"
+	/* ours: the first lease of a backend that has not ended; when one ended */
+	"CREATE TABLE IF NOT EXISTS lease (backend_id TEXT PRIMARY KEY, renew_at INTEGER NOT NULL,"
+	" soft_terminate_at INTEGER NOT NULL, hard_terminate_at INTEGER NOT NULL);"
+	"CREATE TABLE IF NOT EXISTS ended (backend_id TEXT PRIMARY KEY, at INTEGER NOT NULL);"
+	"CREATE INDEX IF NOT EXISTS ended_at ON ended (at);"
+	"CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);";
+
+static int lock(struct plane_journal *journal, const char *path, struct plane_error *err)
+{
+	_cleanup_free_ char *lock_path = plane_strdupf("%s.lock", path);
+	journal->lock_fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (journal->lock_fd < 0)
+		return plane_error_errno(err, "open %s", lock_path);
+	if (flock(journal->lock_fd, LOCK_EX | LOCK_NB) < 0)
+		return plane_error_set(err, EBUSY,
+			"the journal %s is used by another drone: stop that one, or give "
+			"this one a file of its own",
+			path);
+	return 0;
+}
+
+static int open_wal(struct plane_journal *journal, const char *path, struct plane_error *err)
+{
+	_cleanup_free_ char *wal_path = plane_strdupf("%s-wal", path);
+	/* the first write makes the file; it stays until the database is closed */
+	int result = plane_journal_set(journal, "format", "1", err);
+	if (result < 0)
+		return result;
+	journal->wal_fd = open(wal_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	return journal->wal_fd < 0 ? plane_error_errno(err, "open %s", wal_path) : 0;
+}
+
+static int open_parts(struct plane_journal *journal, const char *path, struct plane_error *err)
+{
+	int result = lock(journal, path, err);
+	if (result == 0)
+		result = plane_db_open(&journal->db, path, err);
+	if (result == 0)
+		result = plane_db_script(&journal->db, schema, err);
+	if (result == 0)
+		result = open_wal(journal, path, err);
+	return result;
+}
+
+struct plane_journal *plane_journal_open(const char *path, struct plane_error *err)
+{
+	struct plane_journal *journal = PLANE_NEW(struct plane_journal);
+	journal->lock_fd = journal->wal_fd = -1;
+	if (open_parts(journal, path, err) < 0) {
+		(void)plane_error_prefix(err, "the drone's journal");
+		plane_journal_close(journal);
+		return NULL;
+	}
+	return journal;
+}
+
+void plane_journal_close(struct plane_journal *journal)
+{
+	if (!journal)
+		return;
+	plane_db_close(&journal->db);
+	plane_closep(&journal->wal_fd);
+	plane_closep(&journal->lock_fd);
+	free(journal);
+}
+
+int plane_journal_sync_fd(const struct plane_journal *journal)
+{
+	return journal->wal_fd;
+}
+
+static char *state_text(const struct plane_backend_state *state)
+{
+	_cleanup_json_ json_t *json = plane_backend_state_write(state);
+	return plane_json_dump(json);
+}
+
+static int upsert(struct plane_journal *journal, const char *backend, const char *state,
+	struct plane_error *err)
+{
+	return plane_db_run(&journal->db, NULL, err,
+		"INSERT INTO backend (id, state) VALUES (?1, ?2)"
+		" ON CONFLICT (id) DO UPDATE SET state = excluded.state",
+		"tt", backend, state);
+}
+
+int plane_journal_add(struct plane_journal *journal, const char *backend,
+	const struct plane_deadlines *deadlines, struct plane_error *err)
+{
+	struct plane_backend_state scheduled = { .status = PLANE_SCHEDULED };
+	_cleanup_free_ char *text = state_text(&scheduled);
+	int result = plane_db_begin(&journal->db, err);
+	if (result < 0)
+		return result;
+	result = upsert(journal, backend, text, err);
+	if (result == 0)
+		result = plane_db_run(&journal->db, NULL, err,
+			"INSERT OR REPLACE INTO lease (backend_id, renew_at, soft_terminate_at,"
+			" hard_terminate_at) VALUES (?1, ?2, ?3, ?4)",
+			"tiii", backend, deadlines->renew_at_ms, deadlines->soft_terminate_at_ms,
+			deadlines->hard_terminate_at_ms);
+	return plane_db_end(&journal->db, result, err);
+}
+
+static int record_end(struct plane_journal *journal, const char *backend, int64_t timestamp_ms,
+	struct plane_error *err)
+{
+	int result = plane_db_run(
+		&journal->db, NULL, err, "DELETE FROM lease WHERE backend_id = ?1", "t", backend);
+	if (result == 0)
+		result = plane_db_run(&journal->db, NULL, err,
+			"INSERT OR REPLACE INTO ended (backend_id, at) VALUES (?1, ?2)", "ti",
+			backend, timestamp_ms);
+	return result;
+}
+
+int plane_journal_record(struct plane_journal *journal, const char *backend,
+	const struct plane_backend_state *state, int64_t timestamp_ms, int64_t *event_id,
+	struct plane_error *err)
+{
+	_cleanup_free_ char *text = state_text(state);
+	int result = plane_db_begin(&journal->db, err);
+	if (result < 0)
+		return result;
+	result = upsert(journal, backend, text, err);
+	if (result == 0)
+		result = plane_db_run(&journal->db, NULL, err,
+			"INSERT INTO event (backend_id, event, timestamp) VALUES (?1, ?2, ?3)",
+			"tti", backend, text, timestamp_ms);
+	int64_t id = sqlite3_last_insert_rowid(journal->db.sqlite);
+	if (result == 0 && state->status == PLANE_TERMINATED)
+		result = record_end(journal, backend, timestamp_ms, err);
+	result = plane_db_end(&journal->db, result, err);
+	if (result == 0)
+		*event_id = id;
+	return result;
+}
+
+int plane_journal_knows(
+	struct plane_journal *journal, const char *backend, bool *is_known, struct plane_error *err)
+{
+	sqlite3_stmt *query = plane_db_query(
+		&journal->db, err, "SELECT 1 FROM backend WHERE id = ?1", "t", backend);
+	int result = query ? plane_db_next(&journal->db, query, err) : -EIO;
+	if (result > 0)
+		plane_db_done(query);
+	if (result >= 0)
+		*is_known = result > 0;
+	return result < 0 ? result : 0;
+}
+
+static int read_state(const char *text, struct plane_backend_state *state, struct plane_error *err)
+{
+	_cleanup_json_ json_t *json = plane_json_parse(text, strlen(text), err);
+	return json ? plane_backend_state_read(json, state, err) : -EBADMSG;
+}
+
+int plane_journal_events(struct plane_journal *journal, int64_t after_id,
+	struct plane_journal_event *events, int max, struct plane_error *err)
+{
+	int count = 0, result;
+	sqlite3_stmt *query = plane_db_query(&journal->db, err,
+		"SELECT id, backend_id, event, timestamp FROM event WHERE id > ?1 ORDER BY id"
+		" LIMIT ?2",
+		"ii", after_id, (int64_t)max);
+	if (!query)
+		return -EIO;
+	while ((result = plane_db_next(&journal->db, query, err)) > 0) {
+		struct plane_journal_event *event = &events[count];
+		event->id = sqlite3_column_int64(query, 0);
+		event->timestamp_ms = sqlite3_column_int64(query, 3);
+		if (read_state(plane_db_text(query, 2), &event->state, err) < 0) {
+			plane_db_done(query);
+			result = plane_error_prefix(err, "event %lld", (long long)event->id);
+			break;
+		}
+		event->backend = plane_db_text_copy(query, 1);
+		count++;
+	}
+	if (result == 0)
+		return count;
+	while (count > 0)
+		free(events[--count].backend);
+	return result;
+}
+
+int plane_journal_event_done(struct plane_journal *journal, int64_t id, struct plane_error *err)
+{
+	return plane_db_run(&journal->db, NULL, err, "DELETE FROM event WHERE id = ?1", "i", id);
+}
+
+static int count_rows(struct plane_journal *journal, int64_t *count, struct plane_error *err)
+{
+	sqlite3_stmt *query = plane_db_query(&journal->db, err, "SELECT count(*) FROM lease", "");
+	int result = query ? plane_db_next(&journal->db, query, err) : -EIO;
+	if (result > 0) {
+		*count = sqlite3_column_int64(query, 0);
+		plane_db_done(query);
+	}
+	return result < 0 ? result : 0;
+}
+
+int plane_journal_backends(struct plane_journal *journal, struct plane_journal_backend **backends,
+	int *count, struct plane_error *err)
+{
+	int64_t max = 0;
+	int found = 0, result = count_rows(journal, &max, err);
+	if (result < 0)
+		return result;
+	struct plane_journal_backend *list = plane_alloc_zero((size_t)max + 1, sizeof(*list));
+	sqlite3_stmt *query = plane_db_query(&journal->db, err,
+		"SELECT backend_id, state, renew_at, soft_terminate_at, hard_terminate_at"
+		" FROM lease JOIN backend ON backend.id = backend_id ORDER BY backend_id",
+		"");
+	result = query ? 1 : -EIO;
+	while (query && found <= max && (result = plane_db_next(&journal->db, query, err)) > 0) {
+		struct plane_journal_backend *backend = &list[found];
+		if (found == max || read_state(plane_db_text(query, 1), &backend->state, err) < 0) {
+			plane_db_done(query);
+			result = -EBADMSG;
+			break;
+		}
+		backend->name = plane_db_text_copy(query, 0);
+		backend->deadlines = (struct plane_deadlines){ sqlite3_column_int64(query, 2),
+			sqlite3_column_int64(query, 3), sqlite3_column_int64(query, 4) };
+		found++;
+	}
+	if (result < 0) {
+		while (found > 0)
+			free(list[--found].name);
+		free(list);
+		return result;
+	}
+	*backends = list;
+	*count = found;
+	return 0;
+}
+
+int plane_journal_prune(
+	struct plane_journal *journal, int64_t ended_before_ms, struct plane_error *err)
+{
+	int result = plane_db_begin(&journal->db, err);
+	if (result < 0)
+		return result;
+	result = plane_db_run(&journal->db, NULL, err,
+		"DELETE FROM backend WHERE id IN (SELECT backend_id FROM ended WHERE at < ?1"
+		" AND NOT EXISTS (SELECT 1 FROM event WHERE event.backend_id = ended.backend_id))",
+		"i", ended_before_ms);
+	if (result == 0)
+		result = plane_db_run(&journal->db, NULL, err,
+			"DELETE FROM ended WHERE at < ?1 AND NOT EXISTS"
+			" (SELECT 1 FROM backend WHERE id = ended.backend_id)",
+			"i", ended_before_ms);
+	return plane_db_end(&journal->db, result, err);
+}
+
+int plane_journal_get(struct plane_journal *journal, const char *name, char *value, size_t size,
+	struct plane_error *err)
+{
+	sqlite3_stmt *query = plane_db_query(
+		&journal->db, err, "SELECT value FROM meta WHERE name = ?1", "t", name);
+	int result = query ? plane_db_next(&journal->db, query, err) : -EIO;
+	if (result < 0)
+		return result;
+	value[0] = '\0';
+	if (result > 0) {
+		(void)plane_text_copy(value, size, plane_db_text(query, 0));
+		plane_db_done(query);
+	}
+	return 0;
+}
+
+int plane_journal_set(
+	struct plane_journal *journal, const char *name, const char *value, struct plane_error *err)
+{
+	return plane_db_run(&journal->db, NULL, err,
+		"INSERT INTO meta (name, value) VALUES (?1, ?2)"
+		" ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+		"tt", name, value);
+}

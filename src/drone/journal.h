@@ -1,0 +1,68 @@
+/* What a drone must still know after it was killed: its backends, events that the controller has
+ * not acknowledged, its clock. A SQLite file that operators can read; tables `backend` and `event`
+ * as in the original. One thread; each call is one transaction of some ten microseconds, which
+ * survives the death of the process at once and a power cut after plane_journal_sync. */
+#ifndef PLANE_DRONE_JOURNAL_H
+#define PLANE_DRONE_JOURNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "model/backend_state.h"
+#include "model/messages.h"
+
+struct plane_journal;
+
+/** Opens or makes the file (mode 0600). -EBUSY when another drone has it. NULL on failure. */
+struct plane_journal *plane_journal_open(const char *path, struct plane_error *err);
+void plane_journal_close(struct plane_journal *journal);
+
+/** Remembers a backend with its lease, before anything is done about it. */
+int plane_journal_add(struct plane_journal *journal, const char *backend,
+	const struct plane_deadlines *deadlines, struct plane_error *err);
+
+/** Records a backend's state and the event that reports it. A row is made for unknown backends. */
+int plane_journal_record(struct plane_journal *journal, const char *backend,
+	const struct plane_backend_state *state, int64_t timestamp_ms, int64_t *event_id,
+	struct plane_error *err);
+
+/** `*is_known`: the backend was here within the last hours, ended or not. */
+int plane_journal_knows(struct plane_journal *journal, const char *backend, bool *is_known,
+	struct plane_error *err);
+
+struct plane_journal_event {
+	int64_t id;
+	char *backend; /* owned */
+	struct plane_backend_state state;
+	int64_t timestamp_ms;
+};
+/** The oldest events after `after_id`, at most `max`; how many there are, or negative. */
+int plane_journal_events(struct plane_journal *journal, int64_t after_id,
+	struct plane_journal_event *events, int max, struct plane_error *err);
+int plane_journal_event_done(struct plane_journal *journal, int64_t id, struct plane_error *err);
+
+struct plane_journal_backend {
+	char *name; /* owned */
+	struct plane_backend_state state;
+	struct plane_deadlines deadlines; /* as first granted */
+};
+/** The backends that have not ended. The caller frees names and list. */
+int plane_journal_backends(struct plane_journal *journal, struct plane_journal_backend **backends,
+	int *count, struct plane_error *err);
+
+/** Forgets backends that ended before the time and whose events are acknowledged. */
+int plane_journal_prune(
+	struct plane_journal *journal, int64_t ended_before_ms, struct plane_error *err);
+
+/** Small values by name; "" when there is none. */
+int plane_journal_get(struct plane_journal *journal, const char *name, char *value, size_t size,
+	struct plane_error *err);
+int plane_journal_set(struct plane_journal *journal, const char *name, const char *value,
+	struct plane_error *err);
+
+/** A descriptor of the write-ahead log: fdatasync(2) of it makes all that was written before
+ *  durable. Any thread; stays valid until close. */
+int plane_journal_sync_fd(const struct plane_journal *journal);
+
+#endif

@@ -1,0 +1,567 @@
+/* Supervises backends: the lifecycle's decisions, carried out. */
+#include "drone/supervisor.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <uthash.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "drone/environment.h"
+#include "drone/lease.h"
+#include "drone/lifecycle.h"
+#include "model/names.h"
+
+#define RENEW_RETRY_MS 5000
+
+struct backend {
+	struct plane_supervisor *supervisor;
+	char name[PLANE_NAME_SIZE];
+	struct plane_life life;
+	struct plane_lease lease;
+	bool is_unrecorded;                 /* the journal does not have this state yet */
+	int64_t kill_at_ms;                 /* boot clock; 0: no soft termination goes on */
+	int pending;                        /* callbacks of the runtime that will still come */
+	struct plane_executable executable; /* until it is spawned */
+	char **environment;
+	char *key_name;
+	int64_t cpu_total_ns, measured_at_us; /* of the last metrics */
+	UT_hash_handle hh;
+};
+
+struct plane_supervisor {
+	struct plane_supervisor_config config;
+	struct plane_runtime *runtime;
+	struct backend *backends;
+};
+
+static struct backend *find(struct plane_supervisor *supervisor, const char *name)
+{
+	struct backend *backend = NULL;
+	HASH_FIND_STR(supervisor->backends, name, backend);
+	return backend;
+}
+
+static struct backend *add(struct plane_supervisor *supervisor, const char *name)
+{
+	struct backend *backend = PLANE_NEW(struct backend);
+	backend->supervisor = supervisor;
+	(void)plane_text_copy(backend->name, sizeof(backend->name), name); /* checked before */
+	backend->life.state.status = PLANE_SCHEDULED;
+	HASH_ADD_STR(supervisor->backends, name, backend);
+	return backend;
+}
+
+static void forget_plan(struct backend *backend)
+{
+	plane_executable_finish(&backend->executable);
+	plane_environment_free(STEAL(backend->environment));
+	free(STEAL(backend->key_name));
+	memset(&backend->executable, 0, sizeof(backend->executable));
+}
+
+static void destroy(struct backend *backend)
+{
+	HASH_DEL(backend->supervisor->backends, backend);
+	forget_plan(backend);
+	free(backend);
+}
+
+/* A backend that ended is let go once that is on record and nobody will call back. */
+static void reap(struct backend *backend)
+{
+	struct plane_runtime *runtime = backend->supervisor->runtime;
+	if (backend->life.state.status != PLANE_TERMINATED || backend->is_unrecorded)
+		return;
+	runtime->impl->forget(runtime, backend->name);
+	if (backend->pending == 0)
+		destroy(backend);
+}
+
+static void log_state(const struct backend *backend)
+{
+	const struct plane_backend_state *state = &backend->life.state;
+	const char *reason = plane_termination_reason_text(state->reason);
+	char exit_code[32] = "";
+	if (state->has_exit_code)
+		snprintf(exit_code, sizeof(exit_code), " exit code %d", state->exit_code);
+	plane_info_backend(backend->name, "%s%s%s%s%s%s", plane_backend_status_text(state->status),
+		reason ? " " : "", reason ? reason : "", exit_code, state->message[0] ? ": " : "",
+		state->message);
+}
+
+static void record(struct backend *backend)
+{
+	struct plane_supervisor *supervisor = backend->supervisor;
+	struct plane_error err = { 0 };
+	int64_t id, now_ms = plane_local_clock_now_ms(supervisor->config.clock);
+	int result = plane_journal_record(
+		supervisor->config.journal, backend->name, &backend->life.state, now_ms, &id, &err);
+	if (result < 0 && !backend->is_unrecorded)
+		plane_error_backend(backend->name, "record its state: %s", err.message);
+	backend->is_unrecorded = result < 0;
+	if (result == 0)
+		supervisor->config.listener.on_event(supervisor->config.listener.data, id,
+			backend->name, &backend->life.state, now_ms);
+}
+
+static void step(struct backend *backend, const struct plane_life_event *event);
+
+static void fail(struct backend *backend, const struct plane_error *err)
+{
+	step(backend,
+		&(struct plane_life_event){ .kind = PLANE_LIFE_FAILED, .message = err->message });
+}
+
+static void on_prepared(void *data, const struct plane_error *err)
+{
+	struct backend *backend = data;
+	backend->pending--;
+	if (err)
+		fail(backend, err);
+	else
+		step(backend, &(struct plane_life_event){ .kind = PLANE_LIFE_PREPARED });
+}
+
+static void on_spawned(void *data, const char *address, const struct plane_error *err)
+{
+	struct backend *backend = data;
+	backend->pending--;
+	forget_plan(backend);
+	if (err)
+		fail(backend, err);
+	else
+		step(backend, &(struct plane_life_event){
+				      .kind = PLANE_LIFE_SPAWNED, .address = address });
+}
+
+static void on_ready(void *data, const struct plane_error *err)
+{
+	struct backend *backend = data;
+	struct plane_life_event event = { .kind = PLANE_LIFE_READY };
+	backend->pending--;
+	if (err && err->code == -ECANCELED) { /* it ended: on_exit tells */
+		reap(backend);
+		return;
+	}
+	if (err) {
+		event.kind =
+			err->code == -ETIMEDOUT ? PLANE_LIFE_NOT_READY : PLANE_LIFE_PROBE_BROKE;
+		event.message = err->message;
+	}
+	step(backend, &event);
+}
+
+static int64_t to_boot_ms(const struct plane_supervisor *supervisor, int64_t local_ms)
+{
+	return local_ms - supervisor->config.clock->offset_ms;
+}
+
+static void spawn_now(struct backend *backend)
+{
+	struct plane_supervisor *supervisor = backend->supervisor;
+	struct plane_runtime_spawn spawn = { .backend = backend->name,
+		.key_name = backend->key_name,
+		.executable = &backend->executable,
+		.env = (const char *const *)backend->environment,
+		.hard_deadline_boot_ms =
+			to_boot_ms(supervisor, backend->lease.deadlines.hard_terminate_at_ms) };
+	backend->pending++;
+	supervisor->runtime->impl->spawn(supervisor->runtime, &spawn, on_spawned, backend);
+}
+
+static void carry_out(struct backend *backend, enum plane_life_effect effect)
+{
+	struct plane_supervisor *supervisor = backend->supervisor;
+	struct plane_runtime *runtime = supervisor->runtime;
+	switch (effect) {
+	case PLANE_EFFECT_NONE:
+		break;
+	case PLANE_EFFECT_PREPARE:
+		backend->pending++;
+		runtime->impl->prepare(runtime, &backend->executable, on_prepared, backend);
+		break;
+	case PLANE_EFFECT_SPAWN:
+		spawn_now(backend);
+		break;
+	case PLANE_EFFECT_WAIT_READY:
+		backend->pending++;
+		runtime->impl->wait_ready(runtime, backend->name,
+			supervisor->config.startup_timeout_ms, on_ready, backend);
+		break;
+	case PLANE_EFFECT_SIGNAL:
+		backend->kill_at_ms = plane_clock_boot_ms() + supervisor->config.grace_ms;
+		(void)runtime->impl->terminate(runtime, backend->name, false); /* or it just ends */
+		break;
+	case PLANE_EFFECT_KILL:
+		/* again until it is gone */
+		backend->kill_at_ms = plane_clock_boot_ms() + supervisor->config.grace_ms;
+		(void)runtime->impl->terminate(runtime, backend->name, true);
+		break;
+	}
+}
+
+static void step(struct backend *backend, const struct plane_life_event *event)
+{
+	enum plane_life_effect effect;
+	bool is_changed = plane_life_advance(&backend->life, event, &effect);
+	carry_out(backend, effect); /* first: a start does not wait for the disk */
+	if (is_changed) {
+		log_state(backend);
+		record(backend);
+	}
+	reap(backend);
+}
+
+/* ---- orders ---- */
+
+static int plan(
+	struct backend *backend, const struct plane_drone_order *order, struct plane_error *err)
+{
+	struct plane_session session = { .backend = backend->name,
+		.fencing_token = order->fencing_token,
+		.key_name = order->key_name,
+		.static_token = order->static_token };
+	int result = plane_executable_read(order->executable, &backend->executable, err);
+	if (result < 0)
+		return plane_error_prefix(err, "executable");
+	backend->environment = plane_environment_create(&backend->executable, &session);
+	backend->key_name = plane_strdup(order->key_name);
+	return 0;
+}
+
+static bool is_too_late(
+	const struct plane_supervisor *supervisor, const struct plane_drone_order *order)
+{
+	return plane_local_clock_now_ms(supervisor->config.clock) >=
+	       order->deadlines.soft_terminate_at_ms;
+}
+
+static void begin(struct backend *backend, const struct plane_drone_order *order)
+{
+	struct plane_error err = { 0 };
+	plane_lease_grant(&backend->lease, &order->deadlines);
+	if (is_too_late(backend->supervisor, order)) {
+		step(backend, &(struct plane_life_event){ .kind = PLANE_LIFE_TERMINATE,
+				      .termination = PLANE_KIND_HARD,
+				      .reason = PLANE_REASON_KEY_EXPIRED });
+		plane_error_set(&err, -ETIMEDOUT, "the order to start it came after its lease");
+		fail(backend, &err);
+	} else if (plan(backend, order, &err) < 0) {
+		fail(backend, &err);
+	} else {
+		step(backend, &(struct plane_life_event){ .kind = PLANE_LIFE_BEGIN });
+	}
+}
+
+int plane_supervisor_spawn(struct plane_supervisor *supervisor,
+	const struct plane_drone_order *order, struct plane_error *err)
+{
+	bool is_known = false;
+	int result = plane_name_check(order->backend, NULL, err);
+	if (result < 0) {
+		plane_warn("refused a backend: %s", err->message);
+		return result;
+	}
+	if (find(supervisor, order->backend))
+		return 0;
+	result = plane_journal_knows(supervisor->config.journal, order->backend, &is_known, err);
+	if (result < 0 || is_known)
+		return result;
+	result = plane_journal_add(
+		supervisor->config.journal, order->backend, &order->deadlines, err);
+	if (result == 0)
+		begin(add(supervisor, order->backend), order);
+	return result;
+}
+
+/* A backend that is not here: the controller is told that it is lost, unless it ended here. */
+static int report_unknown(
+	struct plane_supervisor *supervisor, const char *name, struct plane_error *err)
+{
+	bool is_known = false;
+	struct plane_backend_state state = {
+		.status = PLANE_TERMINATED, .last_status = PLANE_READY, .reason = PLANE_REASON_LOST
+	};
+	int64_t id, now_ms = plane_local_clock_now_ms(supervisor->config.clock);
+	int result = plane_journal_knows(supervisor->config.journal, name, &is_known, err);
+	if (result < 0 || is_known)
+		return result;
+	result = plane_journal_record(supervisor->config.journal, name, &state, now_ms, &id, err);
+	if (result == 0)
+		supervisor->config.listener.on_event(
+			supervisor->config.listener.data, id, name, &state, now_ms);
+	return result;
+}
+
+int plane_supervisor_terminate(struct plane_supervisor *supervisor,
+	const struct plane_drone_order *order, struct plane_error *err)
+{
+	struct backend *backend = find(supervisor, order->backend);
+	if (!backend)
+		return report_unknown(supervisor, order->backend, err);
+	step(backend, &(struct plane_life_event){ .kind = PLANE_LIFE_TERMINATE,
+			      .termination = order->termination,
+			      .reason = order->reason });
+	return 0;
+}
+
+void plane_supervisor_renewed(struct plane_supervisor *supervisor, const char *name,
+	const struct plane_deadlines *deadlines)
+{
+	struct backend *backend = find(supervisor, name);
+	struct plane_runtime *runtime = supervisor->runtime;
+	if (backend && plane_lease_renew(&backend->lease, deadlines))
+		runtime->impl->set_deadline(
+			runtime, name, to_boot_ms(supervisor, deadlines->hard_terminate_at_ms));
+}
+
+bool plane_supervisor_has(struct plane_supervisor *supervisor, const char *name)
+{
+	const struct backend *backend = find(supervisor, name);
+	return backend && backend->life.state.status != PLANE_TERMINATED;
+}
+
+void plane_supervisor_ask_again(struct plane_supervisor *supervisor)
+{
+	struct backend *backend, *next;
+	HASH_ITER (hh, supervisor->backends, backend, next)
+		plane_lease_ask_again(&backend->lease);
+}
+
+/* ---- time ---- */
+
+static void expire(struct backend *backend, enum plane_termination_kind kind)
+{
+	step(backend, &(struct plane_life_event){ .kind = PLANE_LIFE_TERMINATE,
+			      .termination = kind,
+			      .reason = PLANE_REASON_KEY_EXPIRED });
+}
+
+static void check_lease(struct backend *backend)
+{
+	struct plane_supervisor *supervisor = backend->supervisor;
+	int64_t now_ms = plane_local_clock_now_ms(supervisor->config.clock);
+	switch (plane_lease_step(&backend->lease, now_ms, RENEW_RETRY_MS)) {
+	case PLANE_LEASE_HOLD:
+		break;
+	case PLANE_LEASE_RENEW:
+		supervisor->config.listener.on_renew(
+			supervisor->config.listener.data, backend->name);
+		break;
+	case PLANE_LEASE_SOFT_STOP:
+		expire(backend, PLANE_KIND_SOFT);
+		break;
+	case PLANE_LEASE_HARD_STOP:
+		expire(backend, PLANE_KIND_HARD);
+		break;
+	}
+}
+
+static void check_grace(struct backend *backend)
+{
+	if (!backend->kill_at_ms || plane_clock_boot_ms() < backend->kill_at_ms)
+		return;
+	if (backend->life.state.status == PLANE_TERMINATING)
+		step(backend, &(struct plane_life_event){ .kind = PLANE_LIFE_GRACE_OVER });
+	else if (backend->life.is_running)
+		carry_out(backend, PLANE_EFFECT_KILL);
+}
+
+void plane_supervisor_tick(struct plane_supervisor *supervisor)
+{
+	struct backend *backend, *next;
+	HASH_ITER (hh, supervisor->backends, backend, next) {
+		if (backend->is_unrecorded) {
+			record(backend);
+			reap(backend);
+		} else if (backend->life.state.status == PLANE_TERMINATED) {
+			reap(backend);
+		} else {
+			check_grace(backend); /* neither frees it */
+			check_lease(backend);
+		}
+	}
+}
+
+void plane_supervisor_end_all(struct plane_supervisor *supervisor)
+{
+	struct backend *backend, *next;
+	HASH_ITER (hh, supervisor->backends, backend, next)
+		step(backend, &(struct plane_life_event){ .kind = PLANE_LIFE_TERMINATE,
+				      .termination = PLANE_KIND_HARD,
+				      .reason = PLANE_REASON_EXTERNAL,
+				      .message = "its drone was stopped for good" });
+}
+
+/* ---- what a former drone left ---- */
+
+/* The journal has the lease as it was first granted; how long it is now, the runtime knows. */
+static void resume_lease(struct backend *backend, int64_t hard_deadline_boot_ms)
+{
+	struct plane_deadlines *deadlines = &backend->lease.deadlines;
+	int64_t hard_ms = hard_deadline_boot_ms + backend->supervisor->config.clock->offset_ms;
+	int64_t margin_ms = deadlines->hard_terminate_at_ms - deadlines->soft_terminate_at_ms;
+	deadlines->soft_terminate_at_ms = hard_ms - margin_ms;
+	deadlines->hard_terminate_at_ms = hard_ms;
+	deadlines->renew_at_ms = 0; /* at once: nobody knows what was asked */
+}
+
+static void resume(struct backend *backend, const struct plane_runtime_found *found)
+{
+	backend->life.is_running = true;
+	resume_lease(backend, found->hard_deadline_boot_ms);
+	if (backend->life.state.status < PLANE_WAITING) {
+		step(backend, &(struct plane_life_event){
+				      .kind = PLANE_LIFE_SPAWNED, .address = found->address });
+		return;
+	}
+	plane_info_backend(backend->name, "adopted: %s at %s",
+		plane_backend_status_text(backend->life.state.status), found->address);
+	carry_out(backend, plane_life_resume(&backend->life.state));
+}
+
+static void on_found(void *data, const struct plane_runtime_found *found)
+{
+	struct plane_supervisor *supervisor = data;
+	struct backend *backend = find(supervisor, found->backend);
+	if (!backend) {
+		/* without its lease it must not run; its end is reported as any other */
+		plane_warn_backend(found->backend, "is not in the journal: it is ended");
+		backend = add(supervisor, found->backend);
+		backend->life.state =
+			(struct plane_backend_state){ .status = PLANE_HARD_TERMINATING,
+				.last_status = PLANE_READY,
+				.termination = PLANE_KIND_HARD,
+				.reason = PLANE_REASON_LOST };
+	}
+	if (found->is_running)
+		resume(backend, found);
+	else
+		step(backend, &(struct plane_life_event){
+				      .kind = PLANE_LIFE_EXITED, .exit = &found->exit });
+}
+
+static int load_journal(struct plane_supervisor *supervisor, struct plane_error *err)
+{
+	struct plane_journal_backend *list = NULL;
+	int count = 0;
+	int result = plane_journal_backends(supervisor->config.journal, &list, &count, err);
+	if (result < 0)
+		return plane_error_prefix(err, "read the drone's journal");
+	for (int i = 0; i < count; i++) {
+		struct backend *backend = add(supervisor, list[i].name);
+		backend->life.state = list[i].state;
+		plane_lease_grant(&backend->lease, &list[i].deadlines);
+		free(list[i].name);
+	}
+	free(list);
+	return 0;
+}
+
+/* In the journal, but not in the runtime: it was never started, or the machine was. */
+static void end_missing(struct plane_supervisor *supervisor)
+{
+	struct plane_runtime_exit unseen = { .is_known = false };
+	struct backend *backend, *next;
+	HASH_ITER (hh, supervisor->backends, backend, next)
+		if (!backend->life.is_running && backend->pending == 0)
+			step(backend, &(struct plane_life_event){
+					      .kind = PLANE_LIFE_EXITED, .exit = &unseen });
+}
+
+int plane_supervisor_start(
+	struct plane_supervisor *supervisor, struct plane_runtime *runtime, struct plane_error *err)
+{
+	supervisor->runtime = runtime;
+	int result = load_journal(supervisor, err);
+	if (result == 0)
+		result = runtime->impl->adopt(runtime, on_found, supervisor, err);
+	if (result == 0)
+		end_missing(supervisor);
+	return result;
+}
+
+static void on_backend_exit(void *data, const char *name, const struct plane_runtime_exit *exit)
+{
+	struct backend *backend = find(data, name);
+	if (backend)
+		step(backend,
+			&(struct plane_life_event){ .kind = PLANE_LIFE_EXITED, .exit = exit });
+}
+
+struct plane_runtime_listener plane_supervisor_runtime_listener(struct plane_supervisor *supervisor)
+{
+	return (struct plane_runtime_listener){ .data = supervisor, .on_exit = on_backend_exit };
+}
+
+struct plane_supervisor *plane_supervisor_create(const struct plane_supervisor_config *config)
+{
+	struct plane_supervisor *supervisor = PLANE_NEW(struct plane_supervisor);
+	supervisor->config = *config;
+	return supervisor;
+}
+
+void plane_supervisor_destroy(struct plane_supervisor *supervisor)
+{
+	struct backend *backend, *next;
+	if (!supervisor)
+		return;
+	HASH_ITER (hh, supervisor->backends, backend, next)
+		destroy(backend);
+	free(supervisor);
+}
+
+/* ---- metrics ---- */
+
+struct plane_supervisor_counts plane_supervisor_count(const struct plane_supervisor *supervisor)
+{
+	struct plane_supervisor_counts counts = { 0 };
+	struct backend *backend, *next;
+	HASH_ITER (hh, supervisor->backends, backend, next) {
+		bool is_ending = backend->life.state.status >= PLANE_TERMINATING;
+		counts.running += !is_ending;
+		counts.ending += is_ending;
+	}
+	return counts;
+}
+
+static bool measure(struct backend *backend, struct plane_backend_metrics *metrics)
+{
+	struct plane_runtime *runtime = backend->supervisor->runtime;
+	struct plane_runtime_metrics now;
+	if (!backend->life.is_running || !runtime->impl->metrics(runtime, backend->name, &now))
+		return false;
+	int64_t now_us = plane_clock_monotonic_us();
+	bool has_last = backend->measured_at_us != 0;
+	int64_t span_us = now_us - backend->measured_at_us;
+	*metrics = (struct plane_backend_metrics){ .mem_used = now.mem_used,
+		.mem_total = now.mem_total,
+		.mem_active = now.mem_active,
+		.mem_inactive = now.mem_inactive,
+		.mem_unevictable = now.mem_unevictable,
+		.mem_limit = now.mem_limit,
+		.cpu_used = now.cpu_total_ns - backend->cpu_total_ns,
+		.sys_cpu = span_us * 1000 * sysconf(_SC_NPROCESSORS_ONLN) };
+	backend->cpu_total_ns = now.cpu_total_ns;
+	backend->measured_at_us = now_us;
+	return has_last && metrics->cpu_used >= 0;
+}
+
+void plane_supervisor_metrics(struct plane_supervisor *supervisor,
+	void (*each)(void *data, const char *backend, const struct plane_backend_metrics *metrics),
+	void *data)
+{
+	struct backend *backend, *next;
+	struct plane_backend_metrics metrics;
+	HASH_ITER (hh, supervisor->backends, backend, next)
+		if (measure(backend, &metrics))
+			each(data, backend->name, &metrics);
+}
