@@ -13,7 +13,7 @@
 
 /* Owned texts of the query. */
 struct list_query {
-	char *cluster, *status, *key, *after, *limit;
+	char *cluster, *status, *key, *cursor, *limit;
 };
 
 static void query_finish(struct list_query *query)
@@ -21,7 +21,7 @@ static void query_finish(struct list_query *query)
 	free(query->cluster);
 	free(query->status);
 	free(query->key);
-	free(query->after);
+	free(query->cursor);
 	free(query->limit);
 }
 
@@ -44,7 +44,7 @@ static const char *read_filter(
 	*filter = (struct plane_store_backend_filter){ .cluster = filter_text(query->cluster),
 		.status = (int)status,
 		.key_name = filter_text(query->key),
-		.after = filter_text(query->after),
+		.after = filter_text(query->cursor),
 		.limit = (int)limit };
 	return NULL;
 }
@@ -70,7 +70,7 @@ static json_t *write_page(const struct plane_store_backend_list *list, int limit
 	for (size_t i = 0; i < list->count; i++)
 		(void)json_array_append_new(backends, write_backend(&list->entries[i]));
 	bool is_full = list->count == (size_t)limit;
-	return json_pack("{s:o,s:s?}", "backends", backends, "next",
+	return json_pack("{s:o,s:s?}", "backends", backends, "next_cursor",
 		is_full ? list->entries[list->count - 1].backend : NULL);
 }
 
@@ -83,7 +83,7 @@ void plane_api_backend_list(struct plane_api_call *call)
 	struct list_query query = { .cluster = plane_http_request_query(request, "cluster"),
 		.status = plane_http_request_query(request, "status"),
 		.key = plane_http_request_query(request, "key"),
-		.after = plane_http_request_query(request, "after"),
+		.cursor = plane_http_request_query(request, "cursor"),
 		.limit = plane_http_request_query(request, "limit") };
 	const char *problem = read_filter(&query, &filter);
 	if (problem)

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "controller/controller.h"
@@ -41,7 +42,7 @@ int main(int argc, char **argv)
 	struct plane_controller_config config = plane_controller_config_defaults;
 	struct plane_error err = { 0 };
 	plane_log_init("controller", PLANE_LOG_DEBUG, PLANE_LOG_PRETTY);
-	config.ready_fd = 1;
+	config.ready_fd = dup(STDOUT_FILENO); /* it is closed; the standard streams stay open */
 	for (int i = 1; i + 1 < argc; i += 2)
 		apply(&config, argv[i], argv[i + 1]);
 	if (plane_controller_run(&config, &err) < 0) {
