@@ -22,7 +22,7 @@
 /** One name with all that is needed to run it. Zeroed (with lock_fd -1) is empty and valid. */
 struct plane_image {
 	char *name;        /* with its tag: "echo:latest" */
-	char *digest;      /* "sha256:<hex>" of the image's config, archive or tree */
+	char *digest;      /* "sha256:<hex>" of what was imported: layers, archive or tree */
 	char *rootfs_path; /* absolute when images_dir is */
 	char **argv;       /* entrypoint + cmd, NULL-terminated, at least one word */
 	char **env;        /* "NAME=value", NULL-terminated, never NULL */
