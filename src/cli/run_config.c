@@ -1,0 +1,202 @@
+/* `plane run-config FILE.json`: one role as a JSON file says (reference section 8). */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/buffer.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "cli/commands.h"
+#include "cli/flags.h"
+#include "cli/paths.h"
+#include "cli/roles.h"
+
+#define MAX_FILE ((size_t)1 << 20)
+
+/* What cannot be done is an error, not a silence: a proxy without the TLS that the file asks for
+ * would be a surprise. */
+static int refuse_if_set(const json_t *object, const char *name, struct plane_error *err)
+{
+	const json_t *value = json_object_get(object, name);
+	if (!value || json_is_null(value))
+		return 0;
+	return plane_error_set(err, ENOTSUP, "%s: this version has no support for it", name);
+}
+
+static int run_controller(const json_t *json, struct plane_error *err)
+{
+	struct plane_controller_config config = plane_controller_config_defaults;
+	int64_t min_age = -1, batch = config.cleanup_batch_size, best_of = 0;
+	int result = plane_json_get_text(json, "db_url", PLANE_JSON_REQUIRED, &config.db_url, err);
+	if (result == 0)
+		result = plane_json_get_text(
+			json, "bind_addr", PLANE_JSON_REQUIRED, &config.listen, err);
+	if (result == 0)
+		result = plane_json_get_text(json, "id", PLANE_JSON_REQUIRED, &config.id, err);
+	if (result == 0)
+		result = plane_json_get_text(
+			json, "controller_url", PLANE_JSON_REQUIRED, &config.controller_url, err);
+	if (result == 0)
+		result = plane_json_get_text(
+			json, "default_cluster", PLANE_JSON_OPTIONAL, &config.default_cluster, err);
+	if (result == 0)
+		result = plane_json_get_int(
+			json, "cleanup_min_age_days", PLANE_JSON_OPTIONAL, 0, 36500, &min_age, err);
+	if (result == 0)
+		result = plane_json_get_int(
+			json, "cleanup_batch_size", PLANE_JSON_OPTIONAL, 1, 100000, &batch, err);
+	if (result == 0)
+		result = plane_json_get_text(
+			json, "forward_auth", PLANE_JSON_OPTIONAL, &config.forward_auth, err);
+	if (result == 0)
+		result = plane_json_get_int(
+			json, "best_of", PLANE_JSON_REQUIRED, 1, 1000, &best_of, err);
+	if (result < 0)
+		return result;
+	config.cleanup_min_age_days = (int)min_age;
+	config.cleanup_batch_size = (int)batch;
+	config.best_of = (int)best_of;
+	return plane_role_controller(&config);
+}
+
+/* The settings of Docker that mean something to sandboxes of our own. */
+static int read_executor(
+	const json_t *json, struct plane_drone_config *config, struct plane_error *err)
+{
+	json_t *executor = NULL, *docker = NULL;
+	int result =
+		plane_json_get_object(json, "executor_config", PLANE_JSON_OPTIONAL, &executor, err);
+	if (result < 0 || (result = refuse_if_set(executor, "unix_socket", err)) < 0)
+		return result;
+	result = executor ? plane_json_get_object(
+				    executor, "docker", PLANE_JSON_OPTIONAL, &docker, err)
+			  : plane_json_get_object(
+				    json, "docker_config", PLANE_JSON_OPTIONAL, &docker, err);
+	if (result < 0 || !docker)
+		return result;
+	if ((result = refuse_if_set(docker, "runtime", err)) < 0 ||
+		(result = refuse_if_set(docker, "log_config", err)) < 0)
+		return plane_error_prefix(err, "docker");
+	return plane_json_get_text(
+		docker, "mount_base", PLANE_JSON_OPTIONAL, &config->mount_base, err);
+}
+
+static int run_drone(const json_t *json, struct plane_error *err)
+{
+	struct plane_drone_config config = plane_drone_config_defaults;
+	int result = plane_json_get_text(json, "name", PLANE_JSON_REQUIRED, &config.name, err);
+	if (result == 0)
+		result = plane_json_get_text(
+			json, "controller_url", PLANE_JSON_REQUIRED, &config.controller_url, err);
+	if (result == 0)
+		result = plane_json_get_text(
+			json, "cluster", PLANE_JSON_REQUIRED, &config.cluster, err);
+	if (result == 0)
+		result = plane_json_get_text(json, "pool", PLANE_JSON_REQUIRED, &config.pool, err);
+	if (result == 0)
+		result = plane_json_get_text(
+			json, "db_path", PLANE_JSON_OPTIONAL, &config.db_path, err);
+	if (result == 0)
+		result = read_executor(json, &config, err);
+	if (result < 0)
+		return result;
+	_cleanup_free_ char *data_dir = plane_data_dir(NULL, err);
+	if (!data_dir)
+		return err->code;
+	_cleanup_free_ char *drone_dir = plane_drone_dir(data_dir);
+	_cleanup_free_ char *images_dir = plane_images_dir(data_dir);
+	config.data_dir = drone_dir;
+	config.images_dir = images_dir;
+	return plane_role_drone(&config);
+}
+
+static int run_proxy(const json_t *json, struct plane_error *err)
+{
+	struct plane_proxy_config config = plane_proxy_config_defaults;
+	json_t *ports = NULL;
+	int64_t port = 0;
+	int result = plane_json_get_text(json, "name", PLANE_JSON_REQUIRED, &config.name, err);
+	if (result == 0)
+		result = plane_json_get_text(
+			json, "controller_url", PLANE_JSON_REQUIRED, &config.controller_url, err);
+	if (result == 0)
+		result = plane_json_get_text(
+			json, "cluster", PLANE_JSON_REQUIRED, &config.cluster, err);
+	if (result == 0)
+		result = plane_json_get_text(json, "root_redirect_url", PLANE_JSON_OPTIONAL,
+			&config.root_redirect_url, err);
+	if (result == 0)
+		result = plane_json_get_object(
+			json, "port_config", PLANE_JSON_REQUIRED, &ports, err);
+	if (result == 0)
+		result = plane_json_get_int(
+			ports, "http_port", PLANE_JSON_REQUIRED, 0, 65535, &port, err);
+	if (result == 0)
+		result = refuse_if_set(ports, "https_port", err);
+	if (result == 0)
+		result = refuse_if_set(json, "acme_config", err);
+	if (result == 0)
+		result = refuse_if_set(json, "cert_path", err);
+	if (result < 0)
+		return result;
+	_cleanup_free_ char *listen = plane_strdupf("0.0.0.0:%d", (int)port);
+	config.listen = listen;
+	return plane_role_proxy(&config);
+}
+
+static int run_role(const json_t *json, struct plane_error *err)
+{
+	static const struct {
+		const char *tag;
+		int (*run)(const json_t *json, struct plane_error *err);
+	} roles[] = { { "Controller", run_controller }, { "Drone", run_drone },
+		{ "Proxy", run_proxy } };
+	for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++) {
+		const json_t *content = json_object_get(json, roles[i].tag);
+		if (content && json_object_size(json) == 1 && json_is_object(content)) {
+			int result = roles[i].run(content, err);
+			return result < 0 ? plane_error_prefix(err, "%s", roles[i].tag) : result;
+		}
+	}
+	return plane_error_set(err, EINVAL,
+		"expected one object: {\"Controller\": {...}}, {\"Drone\": {...}} or "
+		"{\"Proxy\": {...}}");
+}
+
+static int run_file(const char *path)
+{
+	struct plane_error err = { 0 };
+	_cleanup_(plane_buffer_finish) struct plane_buffer text = { 0 };
+	if (plane_file_read(path, MAX_FILE, &text, &err) < 0)
+		return plane_fail("%s", err.message);
+	_cleanup_json_ json_t *json = plane_json_parse(plane_buffer_text(&text), text.len, &err);
+	int result = json ? run_role(json, &err) : err.code;
+	return result < 0 ? plane_fail("%s: %s", path, err.message) : result;
+}
+
+int plane_command_run_config(int argc, char **argv)
+{
+	const char *words[PLANE_COMMAND_WORDS_MAX + 1];
+	const struct plane_command command = {
+		.usage = "plane run-config FILE.json",
+		.summary = "Runs one role as a JSON file says. The drone's data directory is "
+			   "$PLANE_DATA_DIR or the default one.",
+		.examples = "  {\"Proxy\": {\"name\": \"px-1\", \"controller_url\": "
+			    "\"http://127.0.0.1:8080\",\n"
+			    "             \"cluster\": \"localhost:9090\", \"port_config\": "
+			    "{\"http_port\": 9090}}}\n",
+		.min_words = 1,
+		.max_words = 1,
+	};
+	int status = plane_command_parse(&command, argc, argv, words);
+	if (status >= 0)
+		return status;
+	if (!plane_text_ends_with(words[0], ".json"))
+		return plane_fail("%s: the file's name must end in .json", words[0]);
+	return run_file(words[0]);
+}
