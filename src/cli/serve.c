@@ -104,8 +104,10 @@ static void add_address(struct child *child, const char *address, const char *po
 
 static void clear_words(struct child *child)
 {
-	while (child->word_count > 0)
-		free(STEAL(child->words[--child->word_count]));
+	while (child->word_count > 0) {
+		child->word_count--;
+		free(STEAL(child->words[child->word_count]));
+	}
 }
 
 static void write_command(struct child *child)
