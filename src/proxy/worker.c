@@ -274,9 +274,11 @@ static void begin_stop(struct plane_worker *worker)
 	worker->stop_at_ms = worker->now_ms + worker->shared->config->grace_ms;
 	(void)close(worker->listen_fd); /* leaves epoll by itself */
 	worker->listen_fd = -1;
-	DL_FOREACH_SAFE (worker->conns, conn, next)
+	for (conn = worker->conns; conn; conn = next) {
+		next = conn->next;
 		if (conn->phase == PLANE_CONN_HEAD && conn->in.len == 0)
 			plane_conn_kill(conn);
+	}
 }
 
 static void take_messages(struct plane_worker *worker)
