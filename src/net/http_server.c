@@ -35,8 +35,8 @@ static int listen_on(struct plane_http_server *server, struct plane_error *err)
 	}
 	if (result == UV_EADDRINUSE)
 		return plane_error_set(err, -EADDRINUSE,
-			"listen on %s: another process uses this port; stop it or choose another "
-			"port",
+			"listen on %s: the port is in use by another process; stop that one or "
+			"choose another port",
 			server->config.listen);
 	if (result < 0)
 		return plane_error_set(err, result, "listen on %s: %s", server->config.listen,

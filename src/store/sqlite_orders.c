@@ -139,9 +139,10 @@ int plane_sqlite_sweep_candidates(struct plane_store *base, int64_t node_id,
 		"WHERE "
 		"backend = due.id AND kind = 'hard' AND acked_at IS NULL) FROM (SELECT id, status, "
 		"state_at, coalesce(lifetime_ends_at <= ?2, 0) OR coalesce(status = 50 AND "
-		"last_keepalive_at + max_idle_ms <= ?2, 0) AS is_due FROM backend WHERE drone_id = "
+		"last_keepalive_at + max(max_idle_ms, ?3) <= ?2, 0) AS is_due FROM backend WHERE "
+		"drone_id = "
 		"?1 AND status < 70) AS due WHERE is_due OR status = 60",
-		"ii", node_id, now);
+		"iii", node_id, now, (int64_t)PLANE_STORE_IDLE_MIN_MS);
 	int result = row ? 0 : err->code;
 	while (row && (result = plane_db_next(db, row, err)) == 1) {
 		found.entries =

@@ -246,6 +246,9 @@ struct plane_store_sweep {
 		bool has_pending_soft, has_pending_hard;
 	} * entries;
 };
+/** A proxy tells every 7 s that a backend is in use: less than this cannot be told from idleness,
+ *  and shorter limits count as this. */
+#define PLANE_STORE_IDLE_MIN_MS 9000
 /** Backends of a drone that are due or terminating. Idleness counts while a backend is ready. */
 int plane_store_sweep_candidates(struct plane_store *store, int64_t node_id,
 	struct plane_store_sweep *sweep, struct plane_error *err);

@@ -569,7 +569,7 @@ def test_idle_backends_are_swept_once_and_kept_while_alive(controller):
     async def story():
         async with drone(controller) as dr, proxy(controller) as px:
             idle = (await controller.aconnect("idle", max_idle_seconds=1)).json()["backend_id"]
-            kept = (await controller.aconnect("kept", max_idle_seconds=8)).json()["backend_id"]
+            kept = (await controller.aconnect("kept", max_idle_seconds=12)).json()["backend_id"]
             for backend in (idle, kept):
                 await dr.action()
                 await dr.bring_up(backend)

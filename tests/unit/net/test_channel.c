@@ -307,7 +307,7 @@ static void a_port_in_use_is_told(void **state)
 		.listen = plane_http_server_address(f.server), .handler = handle, .pool_threads = 1
 	};
 	assert_null(plane_http_server_create(&f.loop, &config, &err));
-	assert_non_null(strstr(err.message, "another process uses this port"));
+	assert_non_null(strstr(err.message, "in use by another process"));
 	config.listen = "localhost:80";
 	assert_null(plane_http_server_create(&f.loop, &config, &err));
 	assert_non_null(strstr(err.message, "is no address"));
