@@ -41,7 +41,7 @@ static int wrong_type(const char *name, const char *expected, struct plane_error
 int plane_json_get_text(const json_t *object, const char *name, enum plane_json_need need,
 	const char **text, struct plane_error *err)
 {
-	json_t *value;
+	json_t *value = NULL;
 	int found = find(object, name, need, &value, err);
 	if (found <= 0)
 		return found;
@@ -54,7 +54,7 @@ int plane_json_get_text(const json_t *object, const char *name, enum plane_json_
 int plane_json_get_int(const json_t *object, const char *name, enum plane_json_need need,
 	int64_t min, int64_t max, int64_t *number, struct plane_error *err)
 {
-	json_t *value;
+	json_t *value = NULL;
 	int found = find(object, name, need, &value, err);
 	if (found <= 0)
 		return found;
@@ -71,7 +71,7 @@ int plane_json_get_int(const json_t *object, const char *name, enum plane_json_n
 int plane_json_get_bool(const json_t *object, const char *name, enum plane_json_need need,
 	bool *boolean, struct plane_error *err)
 {
-	json_t *value;
+	json_t *value = NULL;
 	int found = find(object, name, need, &value, err);
 	if (found <= 0)
 		return found;
@@ -84,7 +84,7 @@ int plane_json_get_bool(const json_t *object, const char *name, enum plane_json_
 int plane_json_get_object(const json_t *object, const char *name, enum plane_json_need need,
 	json_t **inner, struct plane_error *err)
 {
-	json_t *value;
+	json_t *value = NULL;
 	int found = find(object, name, need, &value, err);
 	if (found <= 0)
 		return found;

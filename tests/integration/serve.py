@@ -18,8 +18,6 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("PLANE_BUILD_DIR", ROOT / "build")).resolve()
 PLANE = BUILD / "plane"
-if not PLANE.exists():
-    PLANE = BUILD / "src" / "cli" / "plane"
 EXAMPLES = pathlib.Path(os.environ.get("PLANE_EXAMPLES_DIR", BUILD / "examples"))
 
 

@@ -18,7 +18,7 @@ import websockets
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("PLANE_BUILD_DIR", ROOT / "build")).resolve()
-PLANE = BUILD / "src" / "cli" / "plane"
+PLANE = BUILD / "plane"
 CLUSTER = "localhost:9090"
 TOKEN = "t" * 43
 

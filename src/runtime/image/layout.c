@@ -187,7 +187,7 @@ static int unpack_oci_manifest(struct layout *layout, const json_t *manifest,
 {
 	const json_t *layers = json_object_get(manifest, "layers");
 	_cleanup_json_ json_t *json = NULL;
-	const char *digest;
+	const char *digest = NULL;
 	char path[128];
 	size_t i;
 	json_t *layer;
@@ -212,7 +212,7 @@ static int unpack_oci(
 	_cleanup_json_ json_t *document = NULL;
 	int result = read_json_at(layout, "index.json", &document, err);
 	for (int depth = 0; result == 0 && json_object_get(document, "manifests"); depth++) {
-		const char *digest;
+		const char *digest = NULL;
 		char path[128];
 		const json_t *entry = choose_manifest(document, err);
 		if (!entry || depth == MAX_INDEX_DEPTH)

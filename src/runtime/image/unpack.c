@@ -207,7 +207,7 @@ static int whiteout_pass(struct plane_unpack *unpack, int fd, struct plane_error
 {
 	_cleanup_(archive_freep) struct archive *archive = NULL;
 	struct archive_entry *entry;
-	const char *path;
+	const char *path = NULL;
 	int result = open_tar(fd, unpack->source, &archive, err);
 	if (result < 0)
 		return result;
@@ -222,7 +222,7 @@ int plane_unpack_tar(struct plane_unpack *unpack, int fd, struct plane_error *er
 {
 	_cleanup_(archive_freep) struct archive *archive = NULL;
 	struct archive_entry *entry;
-	const char *path;
+	const char *path = NULL;
 	int result = unpack->has_whiteouts ? whiteout_pass(unpack, fd, err) : 0;
 	if (result == 0)
 		result = open_tar(fd, unpack->source, &archive, err);
@@ -242,7 +242,7 @@ int plane_unpack_look(int fd, const char *source, const char *const *names, bool
 {
 	_cleanup_(archive_freep) struct archive *archive = NULL;
 	struct archive_entry *entry;
-	const char *path;
+	const char *path = NULL;
 	uint64_t entries = 0;
 	int result = open_tar(fd, source, &archive, err);
 	if (result < 0)
@@ -310,7 +310,7 @@ static int copy_all(struct plane_unpack *unpack, struct archive *disk, size_t pr
 	struct hashes *hashes, struct plane_error *err)
 {
 	struct archive_entry *entry;
-	const char *path;
+	const char *path = NULL;
 	int result;
 	while ((result = next_entry(disk, unpack->source, &entry, &path, err)) > 0) {
 		(void)archive_read_disk_descend(disk); /* only where it is a directory */
