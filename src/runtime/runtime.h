@@ -21,7 +21,7 @@ struct plane_runtime_exit {
 	bool was_lease_expired; /* the shim killed it at the hard deadline */
 };
 
-/** What a backend is started with. Borrowed for the duration of the call. */
+/** What a backend is started with. What it points to is borrowed until the callback. */
 struct plane_runtime_spawn {
 	const char *backend;                       /* validated backend name */
 	const char *key_name;                      /* for `mount: true`; NULL without a key */

@@ -24,34 +24,6 @@
 #include "runtime/native/syscall_filter.h"
 
 #define BACKEND_PORT 8080
-#define DEFAULT_PIDS 1024
-#define MAX_FAILURES 3
-
-struct waiting {
-	struct waiting *next;
-	plane_runtime_done_fn done;
-	void *data;
-	struct plane_error error;
-};
-
-struct plane_native {
-	struct plane_runtime base;
-	uv_loop_t *loop;
-	struct plane_sandbox_host host;
-	struct plane_runtime_listener listener;
-	char id[9];
-	char *images_dir, *mount_base, *resolv;
-	unsigned pool_size, failures;
-	int64_t log_max_bytes;
-	struct native_sandbox *sandboxes[PLANE_NETWORK_MAX_SANDBOXES];
-	struct waiting *later; /* callbacks for the next turn of the loop */
-	struct waiting *warm;
-	uv_async_t wake;
-	bool is_closing, is_removing;
-	plane_runtime_done_fn closed;
-	void *closed_data;
-	struct plane_error pool_error;
-};
 
 const struct plane_sandbox_host *native_host(const struct plane_native *native)
 {
@@ -63,13 +35,12 @@ static struct plane_native *from(struct plane_runtime *runtime)
 	return (struct plane_native *)runtime;
 }
 
-static void fill(struct plane_native *native);
 static void maybe_closed(struct plane_native *native);
 
-static void push(struct waiting **list, plane_runtime_done_fn done, void *data,
+static void push(struct native_waiting **list, plane_runtime_done_fn done, void *data,
 	const struct plane_error *err)
 {
-	struct waiting *item = PLANE_NEW(struct waiting);
+	struct native_waiting *item = PLANE_NEW(struct native_waiting);
 
 	item->done = done;
 	item->data = data;
@@ -80,12 +51,12 @@ static void push(struct waiting **list, plane_runtime_done_fn done, void *data,
 	*list = item;
 }
 
-static void run_list(struct waiting **list)
+void native_run_list(struct native_waiting **list)
 {
-	struct waiting *item = STEAL(*list);
+	struct native_waiting *item = STEAL(*list);
 
 	while (item) {
-		struct waiting *next = item->next;
+		struct native_waiting *next = item->next;
 		item->done(item->data, item->error.code ? &item->error : NULL);
 		free(item);
 		item = next;
@@ -109,7 +80,7 @@ static struct native_sandbox *find(struct plane_native *native, const char *back
 	return NULL;
 }
 
-static unsigned count(const struct plane_native *native, enum native_state state)
+unsigned native_count(const struct plane_native *native, enum native_state state)
 {
 	unsigned n = 0;
 
@@ -135,11 +106,11 @@ static void remove_done(uv_work_t *work, int status)
 	free(s->backend);
 	free(s->address);
 	free(s);
-	fill(native);
+	native_fill(native);
 	maybe_closed(native);
 }
 
-static void start_remove(struct native_sandbox *s)
+void native_start_remove(struct native_sandbox *s)
 {
 	if (s->open_handles > 0 || s->state == NATIVE_REMOVING)
 		return;
@@ -159,11 +130,11 @@ static void on_handle_closed(uv_handle_t *handle)
 		close(s->parts.control);
 	s->parts.pidfd = s->parts.control = -1;
 	if (s->is_forgotten || !s->backend)
-		start_remove(s);
+		native_start_remove(s);
 	maybe_closed(s->native);
 }
 
-static void close_handles(struct native_sandbox *s)
+void native_close_handles(struct native_sandbox *s)
 {
 	if (s->open_handles == 0)
 		return;
@@ -181,7 +152,7 @@ static void start_failed(struct native_sandbox *s)
 		plane_error_set(&s->error, -EIO, "start backend %s: its sandbox ended", s->backend);
 	s->is_forgotten = true;
 	s->state = NATIVE_ENDED;
-	close_handles(s);
+	native_close_handles(s);
 	if (spawned)
 		spawned(s->spawned_data, NULL, &s->error);
 }
@@ -210,7 +181,7 @@ static void on_process(uv_poll_t *poll, int status, int events)
 		state = NATIVE_RUNNING;
 	}
 	s->state = NATIVE_ENDED;
-	close_handles(s);
+	native_close_handles(s);
 	if (state != NATIVE_RUNNING)
 		return;
 	native_exit_read(s, &exit);
@@ -240,7 +211,7 @@ static void on_control(uv_poll_t *poll, int status, int events)
 	}
 }
 
-static void follow(struct native_sandbox *s)
+void native_follow(struct native_sandbox *s)
 {
 	s->control.data = s->process.data = s;
 	uv_poll_init(s->native->loop, &s->process, s->parts.pidfd);
@@ -253,40 +224,7 @@ static void follow(struct native_sandbox *s)
 	s->open_handles = 2;
 }
 
-static void make_work(uv_work_t *work)
-{
-	struct native_sandbox *s = work->data;
-	s->result = plane_sandbox_make(&s->native->host, s->index, &s->parts, &s->error);
-}
-
-static void make_done(uv_work_t *work, int status)
-{
-	struct native_sandbox *s = work->data;
-	struct plane_native *native = s->native;
-
-	if (s->result < 0) {
-		native->failures++;
-		native->pool_error = s->error;
-		plane_warn("make sandbox %u: %s", s->index, s->error.message);
-		start_remove(s);
-		if (native->failures >= MAX_FAILURES) {
-			for (struct waiting *w = native->warm; w; w = w->next)
-				w->error = native->pool_error;
-			run_list(&native->warm);
-		}
-		return;
-	}
-	native->failures = 0;
-	s->state = NATIVE_PARKED;
-	follow(s);
-	if (native->is_closing)
-		close_handles(s);
-	else if (count(native, NATIVE_PARKED) >= native->pool_size)
-		run_list(&native->warm);
-	fill(native);
-}
-
-static struct native_sandbox *add(struct plane_native *native, unsigned index)
+struct native_sandbox *native_add(struct plane_native *native, unsigned index)
 {
 	struct native_sandbox *s = PLANE_NEW(struct native_sandbox);
 
@@ -295,155 +233,6 @@ static struct native_sandbox *add(struct plane_native *native, unsigned index)
 	s->parts.pidfd = s->parts.control = -1;
 	native->sandboxes[index] = s;
 	return s;
-}
-
-static void fill(struct plane_native *native)
-{
-	unsigned have = count(native, NATIVE_PARKED) + count(native, NATIVE_MAKING);
-
-	for (unsigned i = 0; i < PLANE_NETWORK_MAX_SANDBOXES && have < native->pool_size &&
-			     !native->is_closing && native->failures < MAX_FAILURES;
-		i++) {
-		if (native->sandboxes[i])
-			continue;
-		struct native_sandbox *s = add(native, i);
-		s->state = NATIVE_MAKING;
-		s->work.data = s;
-		uv_queue_work(native->loop, &s->work, make_work, make_done);
-		have++;
-	}
-}
-
-static int write_start(const struct native_sandbox *s, const struct plane_runtime_spawn *spawn,
-	const struct plane_image *image, struct plane_error *err)
-{
-	_cleanup_(plane_buffer_finish) struct plane_buffer bytes = { 0 };
-	struct plane_native *native = s->native;
-	struct plane_shim_start head = { .magic = PLANE_SHIM_MAGIC,
-		.uid = image->uid,
-		.gid = image->gid,
-		.has_mount = spawn->executable->mount != PLANE_MOUNT_NONE,
-		.log_max_bytes = native->log_max_bytes,
-		.cpu_seconds = spawn->executable->limits.cpu_time_limit_seconds };
-	_cleanup_free_ char *log =
-		plane_strdupf("%s/logs/%s.log", native->host.directory, spawn->backend);
-	const char *texts[] = { spawn->backend, image->name, image->workdir, log, s->parts.address,
-		native->resolv };
-
-	if (image->group_count > PLANE_SHIM_GROUPS_MAX)
-		return plane_error_set(err, -E2BIG, "image %s: too many groups", image->name);
-	head.group_count = (uint32_t)image->group_count;
-	for (size_t i = 0; i < image->group_count; i++)
-		head.groups[i] = image->groups[i];
-	plane_buffer_add(&bytes, &head, sizeof(head));
-	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
-		plane_buffer_add(&bytes, texts[i], strlen(texts[i]) + 1);
-	for (; image->argv[head.argc]; head.argc++)
-		plane_buffer_add(
-			&bytes, image->argv[head.argc], strlen(image->argv[head.argc]) + 1);
-	for (; spawn->env[head.envc]; head.envc++)
-		plane_buffer_add(&bytes, spawn->env[head.envc], strlen(spawn->env[head.envc]) + 1);
-	if (bytes.len > PLANE_SHIM_START_MAX)
-		return plane_error_set(err, -E2BIG, "arguments and environment are too large");
-	head.size = (uint32_t)bytes.len;
-	memcpy(bytes.data, &head, sizeof(head));
-	_cleanup_close_ int fd = memfd_create("plane-start", MFD_CLOEXEC);
-	if (fd < 0)
-		return plane_error_errno(err, "make a memory file");
-	int code = plane_file_write_all(fd, bytes.data, bytes.len, err);
-	return code < 0 ? code : plane_steal_fd(&fd);
-}
-
-/* Walks below the base one part at a time: a link that a backend or a user made cannot lead out. */
-static int open_mount(struct plane_native *native, const struct plane_runtime_spawn *spawn,
-	struct plane_error *err)
-{
-	const char *path = spawn->executable->mount == PLANE_MOUNT_KEY_NAME
-				   ? spawn->key_name
-				   : spawn->executable->mount_path;
-	char part[NAME_MAX + 1];
-
-	if (!native->mount_base || !path)
-		return plane_error_set(
-			err, -EINVAL, "mount: the drone has no mount base, or no key is given");
-	_cleanup_close_ int fd = open(native->mount_base, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return plane_error_errno(err, "open mount base %s", native->mount_base);
-	for (const char *at = path; *at;) {
-		size_t len = strcspn(at, "/");
-		if (len > NAME_MAX || (len == 2 && at[0] == '.' && at[1] == '.'))
-			return plane_error_set(err, -EINVAL, "mount: bad path %s", path);
-		snprintf(part, sizeof(part), "%.*s", (int)len, at);
-		at += len + (at[len] == '/');
-		if (len == 0 || strcmp(part, ".") == 0)
-			continue;
-		if (mkdirat(fd, part, 0700) < 0 && errno != EEXIST)
-			return plane_error_errno(err, "make mount directory %s", path);
-		int next = openat(fd, part, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (next < 0)
-			return plane_error_errno(err, "open mount directory %s", path);
-		close(fd);
-		fd = next;
-	}
-	int tree = (int)syscall(
-		SYS_open_tree, fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	return tree < 0 ? plane_error_errno(err, "clone the mount of %s", path) : tree;
-}
-
-static int limit(struct native_sandbox *s, const struct plane_resource_limits *wanted,
-	struct plane_error *err)
-{
-	struct plane_cgroup_limits limits = { .memory_bytes = wanted->memory_limit_bytes,
-		.cpu_period_us = wanted->cpu_period_us,
-		.pids_max = DEFAULT_PIDS };
-	char group[16];
-
-	if (wanted->disk_limit_bytes > 0)
-		return plane_error_set(err, -ENOTSUP,
-			"disk_limit_bytes cannot be enforced on this drone's file system");
-	if (wanted->cpu_period_percent > 0)
-		limits.cpu_quota_us = (wanted->cpu_period_us ? wanted->cpu_period_us : 100000) *
-				      wanted->cpu_period_percent / 100;
-	plane_sandbox_group(s->index, group);
-	return plane_cgroup_limit(s->native->host.cgroups, group, &limits, err);
-}
-
-static int give(struct native_sandbox *s, const struct plane_runtime_spawn *spawn,
-	struct plane_image *image, struct plane_error *err)
-{
-	_cleanup_close_ int mount = -1;
-	int code = limit(s, &spawn->executable->limits, err);
-
-	if (code < 0)
-		return code;
-	if (spawn->executable->mount != PLANE_MOUNT_NONE &&
-		(mount = open_mount(s->native, spawn, err)) < 0)
-		return mount;
-	_cleanup_close_ int start = write_start(s, spawn, image, err);
-	if (start < 0)
-		return start;
-	_cleanup_close_ int root = (int)syscall(
-		SYS_open_tree, AT_FDCWD, image->rootfs_path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	if (root < 0)
-		return plane_error_errno(err, "open image %s", image->rootfs_path);
-	if ((code = native_lease_write(s, err)) < 0 || (code = native_record_write(s, err)) < 0)
-		return code;
-	int fds[4] = { start, root, image->lock_fd >= 0 ? image->lock_fd : root, mount };
-	char byte = PLANE_SHIM_START, control[CMSG_SPACE(sizeof(fds))] = { 0 };
-	size_t size = sizeof(int) * (mount >= 0 ? 4 : 3);
-	struct iovec part = { &byte, 1 };
-	struct msghdr message = { .msg_iov = &part,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = CMSG_SPACE(size) };
-	struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(size);
-	memcpy(CMSG_DATA(c), fds, size);
-	if (sendmsg(s->parts.control, &message, MSG_NOSIGNAL) != 1)
-		return plane_error_errno(err, "tell the shim to start");
-	return 0;
 }
 
 struct spawn_failure {
@@ -458,46 +247,72 @@ static void tell_failure(void *data, const struct plane_error *err)
 	free(failure);
 }
 
+void native_refuse(struct plane_native *native, plane_runtime_spawned_fn spawned, void *data,
+	const struct plane_error *err)
+{
+	struct spawn_failure *failure = PLANE_NEW(struct spawn_failure);
+	*failure = (struct spawn_failure){ spawned, data };
+	call_later(native, tell_failure, failure, err);
+}
+
+void native_start(struct native_sandbox *s, const struct plane_runtime_spawn *spawn,
+	plane_runtime_spawned_fn spawned, void *data)
+{
+	struct plane_native *native = s->native;
+	_cleanup_(plane_image_finish) struct plane_image image = PLANE_IMAGE_EMPTY;
+	struct plane_error err = { 0 };
+	int code = plane_image_resolve(native->images_dir, spawn->executable->image, &image, &err);
+
+	if (code < 0) { /* the sandbox stays parked */
+		native_refuse(native, spawned, data, &err);
+		return;
+	}
+	s->backend = plane_strdup(spawn->backend);
+	s->address = plane_strdupf("%s:%d", s->parts.address, BACKEND_PORT);
+	s->deadline_ms = spawn->hard_deadline_boot_ms;
+	if (native_give(s, spawn, &image, &err) < 0) {
+		s->state = NATIVE_ENDED;
+		s->is_forgotten = true;
+		native_close_handles(s);
+		native_refuse(native, spawned, data, &err);
+		return;
+	}
+	s->state = NATIVE_STARTING;
+	s->spawned = spawned;
+	s->spawned_data = data;
+}
+
+static void enqueue(struct plane_native *native, const struct plane_runtime_spawn *spawn,
+	plane_runtime_spawned_fn spawned, void *data)
+{
+	struct native_queued *item = PLANE_NEW(struct native_queued);
+	struct native_queued **end = &native->queue;
+
+	item->spawn = *spawn;
+	item->spawned = spawned;
+	item->data = data;
+	while (*end)
+		end = &(*end)->next;
+	*end = item;
+	native->queued++;
+}
+
 static void native_spawn(struct plane_runtime *runtime, const struct plane_runtime_spawn *spawn,
 	plane_runtime_spawned_fn spawned, void *data)
 {
 	struct plane_native *native = from(runtime);
-	_cleanup_(plane_image_finish) struct plane_image image = PLANE_IMAGE_EMPTY;
-	struct native_sandbox *s = NULL;
+	struct native_sandbox *s = native_parked(native);
 	struct plane_error err = { 0 };
-	int code = plane_image_resolve(native->images_dir, spawn->executable->image, &image, &err);
 
-	for (unsigned i = 0; i < PLANE_NETWORK_MAX_SANDBOXES && !s; i++)
-		if (native->sandboxes[i] && native->sandboxes[i]->state == NATIVE_PARKED)
-			s = native->sandboxes[i];
-	if (code == 0 && (native->is_closing || find(native, spawn->backend)))
-		code = plane_error_set(&err, -EEXIST, "backend %s exists", spawn->backend);
-	if (code == 0 && !s) {
-		native->failures = 0;
-		fill(native);
-		code = plane_error_set(&err, -EAGAIN, "no sandbox is ready: %s",
-			native->pool_error.code ? native->pool_error.message : "pool is empty");
+	if (native->is_closing || find(native, spawn->backend)) {
+		plane_error_set(&err, -EEXIST, "backend %s exists", spawn->backend);
+		native_refuse(native, spawned, data, &err);
+	} else if (s) {
+		native_start(s, spawn, spawned, data);
+	} else {
+		enqueue(native, spawn, spawned, data);
 	}
-	if (code == 0) {
-		s->backend = plane_strdup(spawn->backend);
-		s->address = plane_strdupf("%s:%d", s->parts.address, BACKEND_PORT);
-		s->deadline_ms = spawn->hard_deadline_boot_ms;
-		code = give(s, spawn, &image, &err);
-		s->state = code == 0 ? NATIVE_STARTING : NATIVE_ENDED;
-		if (code < 0) {
-			s->is_forgotten = true;
-			close_handles(s);
-		}
-	}
-	if (code < 0) {
-		struct spawn_failure *failure = PLANE_NEW(struct spawn_failure);
-		*failure = (struct spawn_failure){ spawned, data };
-		call_later(native, tell_failure, failure, &err);
-		return;
-	}
-	s->spawned = spawned;
-	s->spawned_data = data;
-	fill(native);
+	native_fill(native);
 }
 
 static void native_prepare(struct plane_runtime *runtime, const struct plane_executable *executable,
@@ -568,7 +383,7 @@ static void native_forget(struct plane_runtime *runtime, const char *backend)
 	if (!s || s->state != NATIVE_ENDED)
 		return;
 	s->is_forgotten = true;
-	start_remove(s);
+	native_start_remove(s);
 }
 
 static bool native_metrics(
@@ -594,10 +409,8 @@ static void native_when_warm(struct plane_runtime *runtime, plane_runtime_done_f
 {
 	struct plane_native *native = from(runtime);
 
-	if (count(native, NATIVE_PARKED) > 0)
+	if (native_count(native, NATIVE_PARKED) >= native->pool_size)
 		call_later(native, done, data, NULL);
-	else if (native->failures >= MAX_FAILURES)
-		call_later(native, done, data, &native->pool_error);
 	else
 		push(&native->warm, done, data, NULL);
 }
@@ -605,11 +418,11 @@ static void native_when_warm(struct plane_runtime *runtime, plane_runtime_done_f
 static void adopt_one(
 	struct plane_native *native, unsigned index, plane_runtime_found_fn found, void *data)
 {
-	struct native_sandbox *s = add(native, index);
+	struct native_sandbox *s = native_add(native, index);
 	struct plane_error err = { 0 };
 
 	if (native_record_read(s, &err) < 0) {
-		start_remove(s); /* parked, or never complete */
+		native_start_remove(s); /* parked, or never complete */
 		return;
 	}
 	if (s->parts.pidfd >= 0)
@@ -620,7 +433,7 @@ static void adopt_one(
 		.hard_deadline_boot_ms = s->deadline_ms };
 	s->state = what.is_running ? NATIVE_RUNNING : NATIVE_ENDED;
 	if (what.is_running)
-		follow(s);
+		native_follow(s);
 	else
 		native_exit_read(s, &what.exit);
 	found(data, &what);
@@ -636,7 +449,7 @@ static int native_adopt(struct plane_runtime *runtime, plane_runtime_found_fn fo
 		if (access(path, F_OK) == 0)
 			adopt_one(native, i, found, data);
 	}
-	fill(native);
+	native_fill(native);
 	return 0;
 }
 
@@ -644,12 +457,17 @@ static void on_all_closed(uv_handle_t *handle)
 {
 	struct plane_native *native = handle->data;
 	struct plane_error err = { 0 };
-
 	int code = 0;
+
+	if (native->is_retry_open) {
+		native_pool_close(native, on_all_closed);
+		return;
+	}
 	if (native->is_removing) {
 		code = plane_cgroups_remove(native->host.cgroups, 5000, &err);
 		if (code == 0)
 			code = plane_network_remove(native->id, &err);
+		native_uids_release(native->host.directory);
 	}
 	native->closed(native->closed_data, code < 0 ? &err : NULL);
 }
@@ -664,13 +482,14 @@ static void maybe_closed(struct plane_native *native)
 				 s->state == NATIVE_REMOVING))
 			return;
 	}
-	run_list(&native->later);
+	native_run_list(&native->later);
 	uv_close((uv_handle_t *)&native->wake, on_all_closed);
 }
 
 static void begin_close(struct plane_native *native, plane_runtime_done_fn done, void *data)
 {
 	native->is_closing = true;
+	native_pool_stop(native);
 	native->closed = done;
 	native->closed_data = data;
 	for (unsigned i = 0; i < PLANE_NETWORK_MAX_SANDBOXES; i++) {
@@ -681,9 +500,9 @@ static void begin_close(struct plane_native *native, plane_runtime_done_fn done,
 			s->is_forgotten = true;
 		if (s->probe)
 			plane_probe_cancel(STEAL(s->probe));
-		close_handles(s);
+		native_close_handles(s);
 		if (native->is_removing && s->state == NATIVE_ENDED)
-			start_remove(s);
+			native_start_remove(s);
 	}
 	uv_async_send(&native->wake);
 }
@@ -715,7 +534,7 @@ static const struct plane_runtime_impl native_impl = { .adopt = native_adopt,
 static void on_wake(uv_async_t *wake)
 {
 	struct plane_native *native = wake->data;
-	run_list(&native->later);
+	native_run_list(&native->later);
 	maybe_closed(native);
 }
 
@@ -724,7 +543,6 @@ static int set_up(struct plane_native *native, const struct plane_native_config 
 {
 	_cleanup_free_ char *sandboxes = plane_strdupf("%s/sandboxes", config->data_dir);
 	_cleanup_free_ char *logs = plane_strdupf("%s/logs", config->data_dir);
-	_cleanup_(plane_buffer_finish) struct plane_buffer resolv = { 0 };
 	unsigned char digest[SHA256_DIGEST_LENGTH];
 	char real[PATH_MAX];
 	int code;
@@ -741,9 +559,9 @@ static int set_up(struct plane_native *native, const struct plane_native_config 
 	snprintf(native->id, sizeof(native->id), "%02x%02x%02x%02x", digest[0], digest[1],
 		digest[2], digest[3]);
 	native->host.directory = plane_strdup(real);
-	native->host.first_id = 0x10000000u + digest[0] % 24u * 1024u * PLANE_SHIM_IDS;
-	(void)plane_file_read("/etc/resolv.conf", 65536, &resolv, NULL); /* none is fine */
-	native->resolv = plane_strdup(plane_buffer_text(&resolv));
+	if ((code = native_uids_claim(real, digest[0], &native->host.first_id, err)) < 0)
+		return code;
+	native->resolv = native_resolv_read();
 	if ((native->host.shim_fd = plane_sandbox_shim_file(err)) < 0)
 		return native->host.shim_fd;
 	if ((native->host.seccomp_fd = plane_seccomp_export(err)) < 0)
@@ -773,6 +591,7 @@ struct plane_runtime *plane_native_create(uv_loop_t *loop, const struct plane_na
 		return NULL;
 	}
 	native->wake.data = native;
+	native_pool_open(native);
 	return &native->base;
 }
 

@@ -38,6 +38,83 @@ struct native_sandbox {
 	uv_work_t work;
 };
 
+struct native_waiting {
+	struct native_waiting *next;
+	plane_runtime_done_fn done;
+	void *data;
+	struct plane_error error;
+};
+
+struct plane_native {
+	struct plane_runtime base;
+	uv_loop_t *loop;
+	struct plane_sandbox_host host;
+	struct plane_runtime_listener listener;
+	char id[9];
+	char *images_dir, *mount_base, *resolv;
+	unsigned pool_size, failures; /* in a row, of making sandboxes */
+	unsigned next_index;          /* where the search for a free one begins */
+	int64_t log_max_bytes;
+	struct native_sandbox *sandboxes[PLANE_NETWORK_MAX_SANDBOXES];
+	struct native_waiting *later; /* callbacks for the next turn of the loop */
+	struct native_waiting *warm;
+	struct native_queued *queue; /* spawns that wait for a sandbox, the oldest first */
+	unsigned queued;
+	uv_timer_t retry; /* runs after a sandbox could not be made */
+	bool is_retry_open;
+	uv_async_t wake;
+	bool is_closing, is_removing;
+	plane_runtime_done_fn closed;
+	void *closed_data;
+	struct plane_error pool_error;
+};
+
+/* A spawn that waits for a sandbox. */
+struct native_queued {
+	struct native_queued *next;
+	struct plane_runtime_spawn spawn; /* its texts are borrowed until the callback */
+	plane_runtime_spawned_fn spawned;
+	void *data;
+};
+
+/** Makes sandboxes until enough are parked for the queue and for the pool. */
+void native_fill(struct plane_native *native);
+/** The pool's timer; and what waits for a sandbox gets `err` when none can be made. */
+void native_pool_open(struct plane_native *native);
+/** Nothing more is made; spawns that wait are refused. */
+void native_pool_stop(struct plane_native *native);
+void native_pool_close(struct plane_native *native, uv_close_cb closed);
+/** A parked sandbox, or NULL. */
+struct native_sandbox *native_parked(struct plane_native *native);
+/** Tells who waits for it that the pool is warm, or why it cannot be. */
+void native_tell_warm(struct plane_native *native, const struct plane_error *err);
+
+/** Gives a parked sandbox the image and the backend's arguments, and starts it. */
+int native_give(struct native_sandbox *sandbox, const struct plane_runtime_spawn *spawn,
+	struct plane_image *image, struct plane_error *err);
+
+/** The instance's range of user ids, claimed for as long as the machine runs or until released. */
+int native_uids_claim(
+	const char *directory, unsigned preferred, uint32_t *first_id, struct plane_error *err);
+void native_uids_release(const char *directory);
+
+/** What backends get as /etc/resolv.conf; the caller frees it. */
+char *native_resolv_read(void);
+
+/* native.c */
+struct native_sandbox *native_add(struct plane_native *native, unsigned index);
+unsigned native_count(const struct plane_native *native, enum native_state state);
+void native_follow(struct native_sandbox *sandbox);
+void native_close_handles(struct native_sandbox *sandbox);
+void native_start_remove(struct native_sandbox *sandbox);
+void native_run_list(struct native_waiting **list);
+/** Starts the backend in a parked sandbox and answers, or answers why not. */
+void native_start(struct native_sandbox *sandbox, const struct plane_runtime_spawn *spawn,
+	plane_runtime_spawned_fn spawned, void *data);
+/** Answers a spawn later. */
+void native_refuse(struct plane_native *native, plane_runtime_spawned_fn spawned, void *data,
+	const struct plane_error *err);
+
 /** Reads and writes sandboxes/<n>/record, lease and exit. */
 int native_record_write(const struct native_sandbox *sandbox, struct plane_error *err);
 /** Fills backend, address, pids, deadline; opens pidfd (-1 when the shim is gone). */

@@ -1,0 +1,98 @@
+/* Ranges of user ids on the host: one for each instance, so that backends of two instances never
+ * share an id. A claim is a file below /run, which lives until the machine is booted anew, as long
+ * as backends can. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/buffer.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "runtime/native/native_internal.h"
+#include "runtime/native/shim/protocol.h"
+
+#define CLAIMS "/run/plane/uids"
+#define SLOTS 24u
+#define FIRST 0x10000000u /* above what users, subordinate ids and systemd take */
+#define SLOT_IDS (1024u * PLANE_SHIM_IDS)
+
+static char *claim_path(unsigned slot)
+{
+	return plane_strdupf(CLAIMS "/%u", slot);
+}
+
+static int lock_claims(struct plane_error *err)
+{
+	int result = plane_file_make_directories(CLAIMS, 0700, err);
+	if (result < 0)
+		return result;
+	_cleanup_close_ int fd = open(CLAIMS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || flock(fd, LOCK_EX) < 0)
+		return plane_error_errno(err, "lock " CLAIMS);
+	return plane_steal_fd(&fd);
+}
+
+/* The directory that holds the slot, or NULL. */
+static char *holder(unsigned slot)
+{
+	struct plane_buffer text = { 0 };
+	_cleanup_free_ char *path = claim_path(slot);
+	if (plane_file_read(path, 8192, &text, NULL) < 0) {
+		plane_buffer_finish(&text);
+		return NULL;
+	}
+	(void)plane_buffer_text(&text);
+	return plane_buffer_steal(&text);
+}
+
+static bool holds(unsigned slot, const char *directory)
+{
+	_cleanup_free_ char *other = holder(slot);
+	return other && strcmp(other, directory) == 0;
+}
+
+/* Nobody's, or an instance's whose directory is gone, and with it its backends. */
+static bool is_free(unsigned slot)
+{
+	_cleanup_free_ char *other = holder(slot);
+	return !other || access(other, F_OK) < 0;
+}
+
+int native_uids_claim(
+	const char *directory, unsigned preferred, uint32_t *first_id, struct plane_error *err)
+{
+	_cleanup_close_ int lock = lock_claims(err);
+	unsigned chosen = SLOTS;
+	if (lock < 0)
+		return lock;
+	for (unsigned i = 0; i < SLOTS && chosen == SLOTS; i++)
+		if (holds(i, directory))
+			chosen = i;
+	for (unsigned i = 0; i < SLOTS && chosen == SLOTS; i++)
+		if (is_free((preferred + i) % SLOTS))
+			chosen = (preferred + i) % SLOTS;
+	if (chosen == SLOTS)
+		return plane_error_set(err, -EUSERS,
+			"all %u ranges of user ids are taken by other instances; their directories "
+			"stand in " CLAIMS,
+			SLOTS);
+	_cleanup_free_ char *path = claim_path(chosen);
+	int result = plane_file_replace(path, directory, strlen(directory), 0600, false, err);
+	if (result == 0)
+		*first_id = FIRST + chosen * SLOT_IDS;
+	return result;
+}
+
+void native_uids_release(const char *directory)
+{
+	_cleanup_close_ int lock = lock_claims(NULL);
+	for (unsigned i = 0; lock >= 0 && i < SLOTS; i++) {
+		_cleanup_free_ char *path = claim_path(i);
+		if (holds(i, directory))
+			(void)unlink(path); /* a claim that stays costs a range only */
+	}
+}
