@@ -45,9 +45,12 @@ static bool read_numbers(const char *text, const long *max, long *numbers, int c
 {
 	for (int i = 0; i < count; i++) {
 		char *end;
-		if (*text != ',' || text[1] < '0' || text[1] > '9')
+		if (*text != ',')
 			return false;
-		numbers[i] = strtol(text + 1, &end, 10);
+		text += 1 + strspn(text + 1, " ");
+		if (*text < '0' || *text > '9')
+			return false;
+		numbers[i] = strtol(text, &end, 10);
 		if (numbers[i] > max[i])
 			return false;
 		text = end;
