@@ -1,60 +1,63 @@
 #!/usr/bin/env python3
-"""Packs one static program as an image, in the format of `docker save`. The same program gives the
-same bytes. usage: pack-image.py NAME PROGRAM OUTPUT.tar"""
+"""Packs one static program as an image: the archive that `docker save` would write. The same input
+gives the same bytes. usage: pack-image.py PROGRAM NAME OUTPUT"""
 import hashlib
 import io
 import json
 import sys
 import tarfile
 
-PASSWD = b"root:x:0:0:root:/root:/sbin/nologin\napp:x:1000:1000:app:/tmp:/sbin/nologin\n"
+program, name, target = sys.argv[1:]
+
+PASSWD = b"root:x:0:0:root:/:/bin/false\napp:x:1000:1000:app:/:/bin/false\n"
 GROUP = b"root:x:0:\napp:x:1000:\n"
 
 
-def add(tar, name, content=None, mode=0o644):
-    """A file, or a directory when there is no content; of root, of the year 1970."""
-    info = tarfile.TarInfo(name)
-    info.mode = mode
+def add(archive, path, content=None, mode=0o644):
+    entry = tarfile.TarInfo(path)
+    entry.mode = mode
     if content is None:
-        info.type = tarfile.DIRTYPE
-        tar.addfile(info)
+        entry.type = tarfile.DIRTYPE
+        archive.addfile(entry)
     else:
-        info.size = len(content)
-        tar.addfile(info, io.BytesIO(content))
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
 
 
-def make_tar(entries):
-    memory = io.BytesIO()
-    with tarfile.open(fileobj=memory, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for entry in entries:
-            add(tar, *entry)
-    return memory.getvalue()
+def pack(fill):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        fill(archive)
+    return buffer.getvalue()
 
 
-def main():
-    name, program, output = sys.argv[1:]
+def fill_layer(archive):
+    add(archive, "etc", mode=0o755)
+    add(archive, "etc/passwd", PASSWD)
+    add(archive, "etc/group", GROUP)
+    add(archive, "tmp", mode=0o1777)
     with open(program, "rb") as file:
-        content = file.read()
-    layer = make_tar([
-        (name, content, 0o755), ("etc", None, 0o755), ("etc/passwd", PASSWD),
-        ("etc/group", GROUP), ("tmp", None, 0o1777)])
-    digest = hashlib.sha256(layer).hexdigest()
-    config = json.dumps({
-        "architecture": "amd64", "os": "linux", "created": "1970-01-01T00:00:00Z",
-        "config": {"Entrypoint": [f"/{name}"], "Env": ["PATH=/"], "User": "1000",
-                   "WorkingDir": "/tmp"},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
-        "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "pack-image.py"}],
-    }, sort_keys=True).encode()
-    config_name = hashlib.sha256(config).hexdigest() + ".json"
-    manifest = json.dumps([{"Config": config_name, "RepoTags": [f"{name}:latest"],
-                            "Layers": [f"{digest}/layer.tar"]}]).encode()
-    image = make_tar([
-        (config_name, config), (digest, None, 0o755), (f"{digest}/layer.tar", layer),
-        ("manifest.json", manifest)])
-    with open(output, "wb") as file:
-        file.write(image)
+        add(archive, name, file.read(), 0o755)
 
 
-if __name__ == "__main__":
-    main()
+layer = pack(fill_layer)
+config = json.dumps({
+    "architecture": "amd64", "os": "linux", "created": "1970-01-01T00:00:00Z",
+    "config": {"Entrypoint": ["/" + name], "Env": ["PATH=/"], "User": "1000:1000",
+               "WorkingDir": "/", "ExposedPorts": {"8080/tcp": {}}},
+    "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
+    "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "tools/pack-image.py"}],
+}, sort_keys=True).encode()
+config_path = hashlib.sha256(config).hexdigest() + ".json"
+manifest = json.dumps([{"Config": config_path, "RepoTags": [name + ":latest"],
+                        "Layers": ["layer.tar"]}]).encode()
+
+
+def fill_image(archive):
+    add(archive, "manifest.json", manifest)
+    add(archive, config_path, config)
+    add(archive, "layer.tar", layer)
+
+
+with open(target, "wb") as file:
+    file.write(pack(fill_image))
