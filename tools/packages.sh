@@ -12,7 +12,8 @@ declare -A packages=(
   [run]=""
   [test]="libcmocka-dev libasan8 libubsan1 python3-pytest python3-pytest-timeout
     python3-websockets python3-aiohttp python3-selenium chromium chromium-driver curl sqlite3
-    iproute2 nftables util-linux mmdebstrap ca-certificates"
+    iproute2 nftables util-linux mmdebstrap ca-certificates
+    libarchive-tools"
   [lint]="clang-format-14 clang-tidy-14 cppcheck"
 )
 

@@ -67,7 +67,12 @@ static int enter(struct plane_tree *tree, const char *prefix, struct plane_error
 	_cleanup_free_ char *parent =
 		slash ? plane_strndup(prefix, (size_t)(slash - prefix)) : plane_strdup("");
 	_cleanup_close_ int parent_fd = open_in(tree->root_fd, parent, O_RDONLY | O_DIRECTORY);
-	if (parent_fd < 0 || mkdirat(parent_fd, slash ? slash + 1 : prefix, 0755) < 0)
+	int made = parent_fd < 0 ? -1 : mkdirat(parent_fd, slash ? slash + 1 : prefix, 0755);
+	if (made < 0 && errno == EEXIST)
+		return plane_error_set(err, EINVAL,
+			"%.500s is a link to what is not in the image: nothing can be put below it",
+			prefix);
+	if (made < 0)
 		return plane_error_errno(err, "make the directory %.500s in the image", prefix);
 	tree->entries++;
 	fd = open_in(tree->root_fd, prefix, O_RDONLY | O_DIRECTORY);

@@ -46,8 +46,7 @@ static int open_tar(int fd, const char *source, struct archive **opened, struct 
 		archive_read_support_filter_bzip2(archive) < ARCHIVE_WARN ||
 		archive_read_support_filter_xz(archive) < ARCHIVE_WARN ||
 		archive_read_support_filter_zstd(archive) < ARCHIVE_WARN ||
-		archive_read_support_format_tar(archive) < ARCHIVE_WARN ||
-		archive_read_support_format_empty(archive) < ARCHIVE_WARN)
+		archive_read_support_format_tar(archive) < ARCHIVE_WARN)
 		return plane_error_set(err, ENOMEM, "set up reading of archives");
 	if (archive_read_open_fd(archive, fd, READ_SIZE) != ARCHIVE_OK)
 		return archive_fail(archive, source, err);
