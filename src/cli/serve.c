@@ -57,7 +57,7 @@ struct child {
 struct serve {
 	/* flags */
 	const char *data_dir_flag, *listen, *proxy_listen, *cluster, *egress, *mount_base;
-	const char *root_redirect_url;
+	const char *root_redirect_url, *drone_metrics, *proxy_metrics;
 	char *data_dir, *controller_dir, *controller_url;
 	int lock_fd, exe_fd;
 	uid_t uid;
@@ -128,6 +128,7 @@ static void write_command(struct child *child)
 		add_flag(child, "--data-dir", serve->data_dir);
 		add_flag(child, "--egress", serve->egress);
 		add_flag(child, "--mount-base", serve->mount_base);
+		add_flag(child, "--metrics-listen", serve->drone_metrics);
 		add_word(child, "--end-backends");
 		break;
 	case ROLE_PROXY:
@@ -135,6 +136,7 @@ static void write_command(struct child *child)
 		add_flag(child, "--cluster", serve->cluster);
 		add_address(child, serve->proxy_listen, "--http-port");
 		add_flag(child, "--root-redirect-url", serve->root_redirect_url);
+		add_flag(child, "--metrics-listen", serve->proxy_metrics);
 		break;
 	case ROLE_COUNT:
 		break;
@@ -520,6 +522,10 @@ int plane_command_serve(int argc, char **argv)
 			"where the directories of backends that ask for one live" },
 		{ "root-redirect-url", PLANE_FLAG_TEXT, &serve.root_redirect_url, "URL",
 			"where the proxy sends requests for /" },
+		{ "drone-metrics", PLANE_FLAG_TEXT, &serve.drone_metrics, "IP:PORT",
+			"serve the drone's GET /metrics here" },
+		{ "proxy-metrics", PLANE_FLAG_TEXT, &serve.proxy_metrics, "IP:PORT",
+			"serve the proxy's GET /metrics here" },
 	};
 	const struct plane_command command = {
 		.usage = "plane serve [flags]",

@@ -43,7 +43,7 @@ struct drone {
 	struct plane_drone_metrics *metrics;
 	uint64_t ticks;
 	bool is_warm, is_connected, is_ready, is_stopping;
-	bool is_agent_open, is_runtime_open;
+	bool is_agent_open, is_runtime_open, is_removing;
 };
 
 /* ---- what the parts tell each other ---- */
@@ -134,6 +134,8 @@ static void on_runtime_closed(void *data, const struct plane_error *err)
 	struct drone *drone = data;
 	if (err)
 		plane_error("end what runs: %s", err->message);
+	else if (drone->is_removing)
+		plane_supervisor_all_ended(drone->supervisor);
 	drone->is_runtime_open = false;
 	drone->is_agent_open = false;
 	plane_agent_close(drone->agent, on_agent_closed, drone);
@@ -148,6 +150,7 @@ static void on_signal(uv_signal_t *signal, int number)
 		return;
 	drone->is_stopping = true;
 	plane_info("stopping: backends %s", ends_backends ? "are ended" : "run on");
+	drone->is_removing = ends_backends;
 	if (ends_backends) {
 		plane_supervisor_end_all(drone->supervisor);
 		impl->remove_all(drone->runtime, on_runtime_closed, drone);

@@ -401,6 +401,15 @@ void plane_supervisor_end_all(struct plane_supervisor *supervisor)
 				      .message = "its drone was stopped for good" });
 }
 
+void plane_supervisor_all_ended(struct plane_supervisor *supervisor)
+{
+	struct plane_runtime_exit killed = { .is_known = false };
+	struct backend *backend, *next;
+	HASH_ITER (hh, supervisor->backends, backend, next)
+		step(backend,
+			&(struct plane_life_event){ .kind = PLANE_LIFE_EXITED, .exit = &killed });
+}
+
 /* ---- what a former drone left ---- */
 
 /* The journal has the lease as it was first granted; how long it is now, the runtime knows. */

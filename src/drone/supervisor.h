@@ -58,6 +58,9 @@ void plane_supervisor_ask_again(struct plane_supervisor *supervisor);
 /** Ends all backends: the drone goes for good, and the runtime removes them next. */
 void plane_supervisor_end_all(struct plane_supervisor *supervisor);
 
+/** The runtime has removed everything: what had not ended by then, has now. */
+void plane_supervisor_all_ended(struct plane_supervisor *supervisor);
+
 /** Looks at leases, grace times and unrecorded states: several times a second. */
 void plane_supervisor_tick(struct plane_supervisor *supervisor);
 

@@ -105,6 +105,22 @@ class Serve:
                     return int(pid)
         return None
 
+    def shim_of(self, backend):
+        """Process id of the backend's shim: the uppermost plane-shim above its processes."""
+        found = None
+        for entry in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if f"SESSION_BACKEND_ID={backend}\0".encode() in (entry / "environ").read_bytes():
+                    pid = entry.name
+                    while True:
+                        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+                        pid = re.search(r"^PPid:\s*(\d+)", status, re.M).group(1)
+                        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+                        if not words.startswith(b"plane-shim"):
+                            break
+                        found = int(pid)
+        return found
+
     def kill_child(self, role):
         """kill -9 of a role; waits until its successor is another process."""
         old = self.child(role)

@@ -12,7 +12,7 @@ import tempfile
 import pytest
 import websockets
 
-from serve import EXAMPLES, PLANE, Serve, echo_once, request, wait_until
+from serve import EXAMPLES, PLANE, Serve, echo_once, free_port, request, wait_until
 
 pytestmark = pytest.mark.skipif(not (EXAMPLES / "echo.tar").exists(), reason="no examples built")
 
@@ -20,7 +20,9 @@ pytestmark = pytest.mark.skipif(not (EXAMPLES / "echo.tar").exists(), reason="no
 @pytest.fixture(scope="module")
 def plane():
     with tempfile.TemporaryDirectory(prefix="plane-serve-") as directory:
-        serve = Serve(directory)
+        metrics = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+        serve = Serve(directory, ["--drone-metrics", metrics[0], "--proxy-metrics", metrics[1]])
+        serve.metrics = [f"http://{address}" for address in metrics]
         serve.import_image("echo", EXAMPLES / "echo.tar")
         serve.start()
         yield serve
@@ -210,6 +212,116 @@ def test_an_image_that_does_not_exist_is_named(plane):
     connection = plane.connect(image="nosuch", wait=False)
     entry = plane.wait_status(connection["backend_id"], "terminated")
     assert "nosuch" in entry["message"] and "plane image import" in entry["message"]
+
+
+def test_a_command_that_does_not_exist_is_named(plane, tmp_path):
+    plane.import_image("nocommand", EXAMPLES / "echo.tar", "--entrypoint", "/no/such/program")
+    connection = plane.connect(image="nocommand", wait=False)
+    entry = plane.wait_status(connection["backend_id"], "terminated")
+    assert "/no/such/program" in entry["message"]
+    assert request("GET", connection["url"]).status == 410
+
+
+def test_a_program_that_exits_at_once_is_told_with_its_code(plane):
+    connection = plane.connect(wait=False, env={"PORT": "x"}, image="echo")
+    plane.wait_status(connection["backend_id"], "ready")  # PORT is ours to say
+    plane.import_image("exits", EXAMPLES / "whiteboard.tar", "--entrypoint", "/whiteboard",
+                       "--user", "65534")
+    assert plane.connect(image="exits")["spawned"]
+
+
+def test_a_backend_that_never_listens_waits_and_can_be_ended(plane, tmp_path):
+    source = tmp_path / "sleeper.c"
+    root = tmp_path / "root"
+    root.mkdir()
+    source.write_text("#include <unistd.h>\nint main(int c, char **v) "
+                      "{ if (c > 1) return 3; for (;;) pause(); }")
+    subprocess.run(["gcc", "-static", "-o", root / "sleeper", source], check=True)
+    plane.import_image("sleeper", root, "--entrypoint", "/sleeper")
+    plane.import_image("quitter", root, "--entrypoint", "/sleeper", "--cmd", "now")
+    silent = plane.connect(image="sleeper", wait=False)
+    plane.wait_status(silent["backend_id"], "waiting")
+    assert plane.plane("admin", "terminate", silent["backend_id"]).returncode == 0
+    assert plane.status(silent["backend_id"])["termination_kind"] == "soft"
+    quick = plane.connect(image="quitter", wait=False)
+    entry = plane.wait_status(quick["backend_id"], "terminated")
+    assert entry["exit_code"] == 3 and entry["exit_error"] is True
+
+
+def test_forty_new_keys_at_once_get_forty_backends(plane):
+    with concurrent.futures.ThreadPoolExecutor(40) as pool:
+        made = list(pool.map(lambda i: plane.connect(f"burst-{i}", wait=False), range(40)))
+        answers = list(pool.map(lambda c: request("GET", c["url"], timeout=60), made))
+    assert {answer.status for answer in answers} == {200}
+    assert len({connection["backend_id"] for connection in made}) == 40
+    for connection in made:
+        request("POST", f"{plane.api}/ctrl/b/{connection['backend_id']}/hard-terminate")
+    for connection in made:
+        plane.wait_status(connection["backend_id"], "terminated", 60)
+
+
+def test_a_killed_shim_ends_its_backend_which_is_reported(plane):
+    connection = plane.connect("shim")
+    backend = connection["backend_id"]
+    os.kill(plane.shim_of(backend), signal.SIGKILL)
+    entry = plane.wait_status(backend, "terminated", 30)
+    assert "exit_code" not in entry or entry["exit_code"] is None
+    assert request("GET", connection["url"]).status == 410
+
+
+@pytest.fixture(scope="module")
+def talker(plane, tmp_path_factory):
+    """An image that writes $LINES lines, then a last one each tenth of a second."""
+    directory = tmp_path_factory.mktemp("talker")
+    root = directory / "root"
+    root.mkdir()
+    (directory / "talker.c").write_text("""
+        #include <stdio.h>
+        #include <stdlib.h>
+        #include <unistd.h>
+        int main(void) {
+            int lines = atoi(getenv("LINES"));
+            for (int i = 0; i < lines; i++) printf("line number %d of this long log file\\n", i);
+            fflush(stdout);
+            for (;;) { fprintf(stderr, "still here\\n"); usleep(100000); }
+        }""")
+    subprocess.run(["gcc", "-static", "-o", root / "talker", directory / "talker.c"], check=True)
+    plane.import_image("talker", root, "--entrypoint", "/talker")
+    return "talker"
+
+
+def test_a_long_log_is_bounded_and_its_end_is_there(plane, talker):
+    backend = plane.connect(image=talker, wait=False, env={"LINES": "600000"})["backend_id"]
+
+    def tail():
+        return plane.plane("admin", "logs", "--tail", "5", backend).stdout.splitlines()
+    wait_until(lambda: tail()[-1:] == ["still here"], 60, "the log's end")
+    assert len(tail()) == 5
+    logs = list((plane.data / "drone" / "logs").glob(f"{backend}*"))
+    assert len(logs) == 2 and sum(log.stat().st_size for log in logs) < 22 << 20
+    whole = plane.plane("admin", "logs", backend).stdout.splitlines()
+    numbers = [int(line.split()[2]) for line in whole if line.startswith("line number")]
+    assert numbers == list(range(numbers[0], 600000)) and len(numbers) > 100000
+    request("POST", f"{plane.api}/ctrl/b/{backend}/hard-terminate")
+
+
+def test_a_log_is_followed_to_its_end(plane, talker):
+    backend = plane.connect(image=talker, wait=False, env={"LINES": "3"})["backend_id"]
+    follower = subprocess.Popen([str(PLANE), "admin", "--controller", plane.api, "logs", "--follow",
+                                 backend], stdout=subprocess.PIPE, text=True)
+    lines = [follower.stdout.readline() for _ in range(6)]
+    assert lines[:3] == [f"line number {i} of this long log file\n" for i in range(3)]
+    assert lines[5] == "still here\n"
+    request("POST", f"{plane.api}/ctrl/b/{backend}/hard-terminate")
+    follower.stdout.read()
+    assert follower.wait(timeout=20) == 0
+    follower.stdout.close()
+
+
+def test_each_role_has_metrics(plane):
+    for url in (plane.api, *plane.metrics):
+        answer = request("GET", f"{url}/metrics")
+        assert answer.status == 200 and b"# TYPE plane_" in answer.body
 
 
 def test_a_second_serve_on_the_same_directory_is_refused(plane):
