@@ -90,6 +90,7 @@ static void finish_if_idle(struct plane_controller *controller)
 	uv_close((uv_handle_t *)&controller->heartbeat_timer, NULL);
 	uv_close((uv_handle_t *)&controller->cleanup_timer, NULL);
 	uv_close((uv_handle_t *)&controller->lost_timer, NULL);
+	uv_close((uv_handle_t *)&controller->acks_timer, NULL);
 	plane_strand_close(controller->strand, NULL, NULL);
 	plane_hub_close(controller->hub, on_hub_closed, controller);
 }
@@ -117,6 +118,7 @@ static void on_signal(uv_signal_t *signal, int number)
 	(void)uv_timer_stop(&controller->heartbeat_timer);
 	(void)uv_timer_stop(&controller->cleanup_timer);
 	(void)uv_timer_stop(&controller->lost_timer);
+	(void)uv_timer_stop(&controller->acks_timer);
 	plane_hub_stop_waiting(controller->hub);
 	plane_http_server_close(controller->server, on_server_closed, controller);
 }
@@ -258,6 +260,8 @@ static void serve(struct plane_controller *controller)
 		plane_random_below(PLANE_CLEANUP_PERIOD_MS), PLANE_CLEANUP_PERIOD_MS);
 	start_timer(
 		controller, &controller->lost_timer, on_lost_check, LOST_CHECK_MS, LOST_CHECK_MS);
+	(void)uv_timer_init(&controller->loop, &controller->acks_timer); /* always succeeds */
+	controller->acks_timer.data = controller;
 	tell_ready(controller);
 	(void)uv_run(&controller->loop, UV_RUN_DEFAULT); /* returns when all is closed */
 }

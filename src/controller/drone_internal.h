@@ -13,6 +13,9 @@ struct plane_drone_session {
 	struct plane_log_request *logs;
 	int64_t last_log_request_id;
 	bool is_tick_running;
+	int64_t *unacked_events; /* stored, and to be acknowledged once they are durable */
+	size_t unacked_count;
+	bool is_syncing;
 };
 
 /** The session that serves this drone, or NULL. */
@@ -24,6 +27,11 @@ struct plane_drone_session *plane_drone_session_find(
 void plane_drone_actions_tick(struct plane_drone_session *drone);
 void plane_drone_actions_ack(struct plane_drone_session *drone, const char *action_id);
 void plane_drone_actions_finish(struct plane_drone_session *drone);
+
+/* drone_acks.c */
+/** An event is stored: it is acknowledged once the store is durable. */
+void plane_drone_acks_add(struct plane_drone_session *drone, int64_t event_id);
+void plane_drone_acks_finish(struct plane_drone_session *drone);
 
 /* drone_logs.c */
 void plane_drone_logs_on_chunk(

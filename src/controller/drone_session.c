@@ -122,11 +122,8 @@ static void after_message(struct plane_job *base, bool is_cancelled)
 {
 	struct message_job *job = (struct message_job *)base;
 	bool is_answered = !is_cancelled && job->drone->base.phase == PLANE_SESSION_SERVING;
-	if (is_answered && job->message.kind == PLANE_DRONE_BACKEND_EVENT) {
-		struct plane_drone_order order = { .kind = PLANE_ORDER_ACK_EVENT,
-			.event_id = job->message.event_id };
-		plane_node_session_send(&job->drone->base, plane_drone_order_write(&order));
-	}
+	if (is_answered && job->message.kind == PLANE_DRONE_BACKEND_EVENT)
+		plane_drone_acks_add(job->drone, job->message.event_id);
 	if (is_answered && job->message.kind == PLANE_DRONE_RENEW_KEY)
 		answer_renewal(job);
 	if (is_answered && job->message.kind == PLANE_DRONE_ACK_ACTION)
@@ -198,6 +195,7 @@ static void on_closed(struct plane_node_session *session)
 static void free_session(struct plane_node_session *session)
 {
 	plane_drone_actions_finish((struct plane_drone_session *)session);
+	plane_drone_acks_finish((struct plane_drone_session *)session);
 	free(session);
 }
 

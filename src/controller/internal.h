@@ -36,7 +36,7 @@ struct plane_controller {
 	struct plane_strand *strand; /* the controller's own store work */
 	struct plane_node_session *sessions;
 	uv_signal_t signals[2];
-	uv_timer_t heartbeat_timer, cleanup_timer, lost_timer;
+	uv_timer_t heartbeat_timer, cleanup_timer, lost_timer, acks_timer;
 	int open_sessions; /* not freed yet */
 	bool is_stopping, is_server_closed, is_finishing;
 };

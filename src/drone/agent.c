@@ -17,6 +17,7 @@
 
 #define HEARTBEAT_MS 7000
 #define METRICS_MS 10000
+#define SETTLE_MS 50 /* from an order until it is synced: starting backends go first */
 #define EVENTS_IN_FLIGHT_MAX 256
 #define EVENTS_BATCH 32
 #define LOG_READERS_MAX 64
@@ -34,12 +35,15 @@ struct acks {
 struct plane_agent {
 	struct plane_agent_config config;
 	struct plane_channel *channel;
-	uv_timer_t heartbeat_timer, metrics_timer;
+	uv_timer_t heartbeat_timer, metrics_timer, settle_timer;
 	bool was_connected, is_closing;
 	/* events: sent up to last_sent_id, of which in_flight were not acknowledged */
 	int64_t last_sent_id;
 	int in_flight;
 	bool has_more; /* the journal may hold events after last_sent_id */
+	/* acknowledged events, forgotten together a moment later: nobody waits for that */
+	int64_t done[EVENTS_IN_FLIGHT_MAX];
+	size_t done_count;
 	/* acknowledgements: waiting for the next sync, and for the one that goes on */
 	struct acks waiting, syncing;
 	uv_work_t sync;
@@ -107,11 +111,23 @@ void plane_agent_event(struct plane_agent *agent, int64_t id, const char *backen
 		agent->has_more = true;
 }
 
-static void event_done(struct plane_agent *agent, int64_t id)
+static void settle_soon(struct plane_agent *agent);
+
+static void forget_done(struct plane_agent *agent)
 {
 	struct plane_error err = { 0 };
-	if (plane_journal_event_done(agent->config.journal, id, &err) < 0)
-		plane_warn("forget a reported event: %s", err.message); /* it is sent again */
+	if (agent->done_count && plane_journal_events_done(agent->config.journal, agent->done,
+					 agent->done_count, &err) < 0)
+		plane_warn("forget reported events: %s", err.message); /* they are sent again */
+	agent->done_count = 0;
+}
+
+static void event_done(struct plane_agent *agent, int64_t id)
+{
+	agent->done[agent->done_count++] = id;
+	settle_soon(agent);
+	if (agent->done_count == EVENTS_IN_FLIGHT_MAX)
+		forget_done(agent);
 	if (agent->in_flight > 0)
 		agent->in_flight--;
 	flush_events(agent);
@@ -164,6 +180,20 @@ static void start_sync(struct plane_agent *agent)
 	(void)uv_queue_work(agent->config.loop, &agent->sync, run_sync, after_sync);
 }
 
+static void on_settle(uv_timer_t *timer)
+{
+	struct plane_agent *agent = timer->data;
+	forget_done(agent);
+	if (agent->waiting.count && !agent->is_syncing)
+		start_sync(agent);
+}
+
+static void settle_soon(struct plane_agent *agent)
+{
+	if (!uv_is_active((uv_handle_t *)&agent->settle_timer))
+		(void)uv_timer_start(&agent->settle_timer, on_settle, SETTLE_MS, 0); /* succeeds */
+}
+
 static void acknowledge_later(struct plane_agent *agent, const char *action_id)
 {
 	struct acks *acks = &agent->waiting;
@@ -172,8 +202,7 @@ static void acknowledge_later(struct plane_agent *agent, const char *action_id)
 	acks->list = plane_realloc(acks->list, (acks->count + 1) * sizeof(*acks->list));
 	if (plane_text_copy(acks->list[acks->count].action_id, PLANE_NAME_SIZE, action_id))
 		acks->count++;
-	if (!agent->is_syncing)
-		start_sync(agent);
+	settle_soon(agent);
 }
 
 /* ---- logs ---- */
@@ -336,6 +365,7 @@ static void on_connected(void *data, const struct plane_handshake *peer)
 {
 	struct plane_agent *agent = data;
 	plane_info("connected to controller %s", peer->name);
+	forget_done(agent);
 	beat(agent); /* first: nothing is placed on a drone whose clock is not known */
 	agent->last_sent_id = 0;
 	agent->in_flight = 0;
@@ -411,6 +441,8 @@ struct plane_agent *plane_agent_create(
 	}
 	start_timer(agent, &agent->heartbeat_timer, on_heartbeat, HEARTBEAT_MS);
 	start_timer(agent, &agent->metrics_timer, on_metrics, METRICS_MS);
+	(void)uv_timer_init(config->loop, &agent->settle_timer); /* always succeeds */
+	agent->settle_timer.data = agent;
 	return agent;
 }
 
@@ -445,9 +477,11 @@ void plane_agent_close(struct plane_agent *agent, void (*on_closed)(void *data),
 	agent->is_closing = true;
 	agent->on_closed = on_closed;
 	agent->closed_data = data;
-	agent->open_handles = 3;
+	agent->open_handles = 4;
+	forget_done(agent);
 	stop_logs(agent);
 	plane_channel_close(agent->channel, on_channel_closed, agent);
 	uv_close((uv_handle_t *)&agent->heartbeat_timer, on_timer_closed);
 	uv_close((uv_handle_t *)&agent->metrics_timer, on_timer_closed);
+	uv_close((uv_handle_t *)&agent->settle_timer, on_timer_closed);
 }

@@ -212,9 +212,16 @@ int plane_journal_events(struct plane_journal *journal, int64_t after_id,
 	return result;
 }
 
-int plane_journal_event_done(struct plane_journal *journal, int64_t id, struct plane_error *err)
+int plane_journal_events_done(
+	struct plane_journal *journal, const int64_t *ids, size_t count, struct plane_error *err)
 {
-	return plane_db_run(&journal->db, NULL, err, "DELETE FROM event WHERE id = ?1", "i", id);
+	int result = plane_db_begin(&journal->db, err);
+	if (result < 0)
+		return result;
+	for (size_t i = 0; i < count && result == 0; i++)
+		result = plane_db_run(
+			&journal->db, NULL, err, "DELETE FROM event WHERE id = ?1", "i", ids[i]);
+	return plane_db_end(&journal->db, result, err);
 }
 
 static int count_rows(struct plane_journal *journal, int64_t *count, struct plane_error *err)

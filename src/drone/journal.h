@@ -40,7 +40,9 @@ struct plane_journal_event {
 /** The oldest events after `after_id`, at most `max`; how many there are, or negative. */
 int plane_journal_events(struct plane_journal *journal, int64_t after_id,
 	struct plane_journal_event *events, int max, struct plane_error *err);
-int plane_journal_event_done(struct plane_journal *journal, int64_t id, struct plane_error *err);
+/** The controller has them: forgotten, in one transaction. */
+int plane_journal_events_done(
+	struct plane_journal *journal, const int64_t *ids, size_t count, struct plane_error *err);
 
 struct plane_journal_backend {
 	char *name; /* owned */

@@ -214,8 +214,8 @@ static void step(struct backend *backend, const struct plane_life_event *event)
 	bool is_changed = plane_life_advance(&backend->life, event, &effect);
 	carry_out(backend, effect); /* first: a start does not wait for the disk */
 	if (is_changed) {
-		log_state(backend);
 		record(backend);
+		log_state(backend);
 	}
 	reap(backend);
 }

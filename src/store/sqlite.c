@@ -2,8 +2,10 @@
 #include "store/sqlite.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -158,6 +160,45 @@ int plane_sqlite_migrate(struct plane_store *base, struct plane_error *err)
 	return result < 0 ? plane_error_prefix(err, "migrate") : 0;
 }
 
+/* The mode cannot be changed inside of a transaction, and is the connection's: both under its
+ * mutex. */
+int plane_sqlite_begin_relaxed(struct plane_sqlite_store *store, struct plane_error *err)
+{
+	struct plane_db *db = &store->writer;
+	pthread_mutex_lock(&db->mutex);
+	int result = store->is_synchronous_full
+			     ? plane_db_run(db, NULL, err, "PRAGMA synchronous=NORMAL", "")
+			     : 0;
+	if (result == 0)
+		result = plane_db_run(db, NULL, err, "BEGIN IMMEDIATE", "");
+	if (result < 0)
+		(void)plane_sqlite_end_relaxed(store, result, NULL);
+	return result;
+}
+
+int plane_sqlite_end_relaxed(struct plane_sqlite_store *store, int result, struct plane_error *err)
+{
+	struct plane_db *db = &store->writer;
+	struct plane_error ignored;
+	if (result >= 0)
+		result = plane_db_run(db, NULL, err, "COMMIT", "");
+	if (result < 0 && !sqlite3_get_autocommit(db->sqlite))
+		(void)plane_db_run(db, NULL, &ignored, "ROLLBACK", ""); /* the first error counts */
+	if (store->is_synchronous_full &&
+		plane_db_run(db, NULL, &ignored, "PRAGMA synchronous=FULL", "") < 0)
+		abort(); /* it does no I/O; later commits must not be less than promised */
+	pthread_mutex_unlock(&db->mutex);
+	return result;
+}
+
+static int sync_store(struct plane_store *base, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	if (!store->is_synchronous_full)
+		return 0; /* the user does not ask for it */
+	return fdatasync(store->wal_fd) < 0 ? plane_error_errno(err, "write the store to disk") : 0;
+}
+
 static int ping(struct plane_store *base, struct plane_error *err)
 {
 	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
@@ -172,6 +213,7 @@ static void close_store(struct plane_store *base)
 	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
 	plane_db_close(&store->reader);
 	plane_db_close(&store->writer);
+	plane_closep(&store->wal_fd);
 	free(store);
 }
 
@@ -188,6 +230,7 @@ static const struct plane_store_impl sqlite_impl = {
 	.close = close_store,
 	.migrate = plane_sqlite_migrate,
 	.ping = ping,
+	.sync = sync_store,
 	.controller_heartbeat = plane_sqlite_controller_heartbeat,
 	.controller_offline = plane_sqlite_controller_offline,
 	.node_connected = plane_sqlite_node_connected,
@@ -220,6 +263,17 @@ static const struct plane_store_impl sqlite_impl = {
 	.cert_release = plane_sqlite_cert_release,
 	.cert_get_txt = plane_sqlite_cert_get_txt,
 };
+
+/* The first transaction makes the file, which stays until the last connection is closed. */
+static int open_wal(struct plane_sqlite_store *store, const char *path, struct plane_error *err)
+{
+	_cleanup_free_ char *wal_path = plane_strdupf("%s-wal", path);
+	int result = plane_db_script(&store->writer, "BEGIN IMMEDIATE; COMMIT", err);
+	if (result < 0)
+		return result;
+	store->wal_fd = open(wal_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return store->wal_fd < 0 ? plane_error_errno(err, "open %s", wal_path) : 0;
+}
 
 /* "PATH?synchronous=normal": cuts the path off and reads the mode. */
 static int read_options(const char *text, char **path, bool *is_full, struct plane_error *err)
@@ -256,6 +310,7 @@ struct plane_store *plane_sqlite_store_open(
 	_cleanup_free_ char *path = NULL;
 	struct plane_sqlite_store *store = PLANE_NEW(struct plane_sqlite_store);
 	store->base.impl = &sqlite_impl;
+	store->wal_fd = -1;
 	int result = read_options(text, &path, &store->is_synchronous_full, err);
 	if (clock) {
 		store->clock = *clock;
@@ -274,6 +329,8 @@ struct plane_store *plane_sqlite_store_open(
 			store->is_synchronous_full ? "PRAGMA synchronous=FULL"
 						   : "PRAGMA synchronous=NORMAL",
 			err);
+	if (result == 0)
+		result = open_wal(store, path, err);
 	if (result == 0)
 		return &store->base;
 	close_store(&store->base);

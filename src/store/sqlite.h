@@ -24,12 +24,18 @@ struct plane_sqlite_store {
 	struct plane_db writer;
 	struct plane_db reader; /* sees what the writer has committed */
 	bool is_synchronous_full;
+	int wal_fd; /* of the writer's write-ahead log; -1 until it is there */
 	struct plane_store_clock clock;
 	char boot_id[64];
 	int64_t clock_offset_ms;                     /* store's time = boot_ms + offset */
 	int64_t opened_at_ms;                        /* store's time */
 	int64_t last_fencing_token, fencing_ceiling; /* under the writer's mutex */
 };
+
+/** As plane_db_begin and plane_db_end on the writer, for transactions that need not survive a power
+ *  cut before plane_store_sync. */
+int plane_sqlite_begin_relaxed(struct plane_sqlite_store *store, struct plane_error *err);
+int plane_sqlite_end_relaxed(struct plane_sqlite_store *store, int result, struct plane_error *err);
 
 #define PLANE_SQLITE_STORE(store) ((struct plane_sqlite_store *)(store))
 

@@ -76,12 +76,15 @@ int plane_sqlite_backend_update(struct plane_store *base, const char *backend, i
 	struct plane_error *err)
 {
 	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
-	if (plane_db_begin(&store->writer, err) < 0)
+	bool is_end = state->status == PLANE_TERMINATED;
+	if ((is_end ? plane_db_begin(&store->writer, err)
+		    : plane_sqlite_begin_relaxed(store, err)) < 0)
 		return err->code;
 	int64_t now = plane_sqlite_now(store);
 	int may = may_change(&store->writer, backend, node_id, state->status, err);
 	int result = may == 1 ? plane_sqlite_put_state(store, backend, state, now, err) : may;
-	result = plane_db_end(&store->writer, result, err);
+	result = is_end ? plane_db_end(&store->writer, result, err)
+			: plane_sqlite_end_relaxed(store, result, err);
 	if (result == 0) {
 		*is_changed = may == 1;
 		*time_ms = now;
@@ -94,12 +97,12 @@ int plane_sqlite_backend_keep_alive(
 {
 	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
 	int64_t changed = 0;
-	if (plane_db_begin(&store->writer, err) < 0)
+	if (plane_sqlite_begin_relaxed(store, err) < 0)
 		return err->code;
 	int result = plane_db_run(&store->writer, &changed, err,
 		"UPDATE backend SET last_keepalive_at = ? WHERE id = ? AND status < 70", "it",
 		plane_sqlite_now(store), backend);
-	result = plane_db_end(&store->writer, result, err);
+	result = plane_sqlite_end_relaxed(store, result, err);
 	if (result == 0)
 		*is_alive = changed > 0;
 	return result;

@@ -53,12 +53,12 @@ int plane_sqlite_action_ack(
 	struct plane_store *base, const char *action_id, int64_t node_id, struct plane_error *err)
 {
 	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
-	if (plane_db_begin(&store->writer, err) < 0)
+	if (plane_sqlite_begin_relaxed(store, err) < 0)
 		return err->code;
 	int result = plane_db_run(&store->writer, NULL, err,
 		"UPDATE action SET acked_at = ? WHERE id = ? AND drone_id = ? AND acked_at IS NULL",
 		"iti", plane_sqlite_now(store), action_id, node_id);
-	return plane_db_end(&store->writer, result, err);
+	return plane_sqlite_end_relaxed(store, result, err);
 }
 
 /* 1: an order is needed, from `*drone_id`; 0: not. */

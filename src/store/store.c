@@ -32,6 +32,11 @@ int plane_store_ping(struct plane_store *store, struct plane_error *err)
 	return store->impl->ping(store, err);
 }
 
+int plane_store_sync(struct plane_store *store, struct plane_error *err)
+{
+	return store->impl->sync(store, err);
+}
+
 int plane_store_controller_heartbeat(
 	struct plane_store *store, const char *name, struct plane_error *err)
 {

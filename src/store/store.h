@@ -29,6 +29,11 @@ void plane_store_close(struct plane_store *store);
 /** Brings the schema to this version. -ENOTSUP when it was made by a newer one. */
 int plane_store_migrate(struct plane_store *store, struct plane_error *err);
 int plane_store_ping(struct plane_store *store, struct plane_error *err);
+/**
+ * Makes durable what functions marked "relaxed" have done so far: those survive the death of the
+ * process at once, but a power cut only after this. All others are durable when they return.
+ */
+int plane_store_sync(struct plane_store *store, struct plane_error *err);
 
 /* ---- controllers and nodes ---- */
 
@@ -160,11 +165,12 @@ int plane_store_backend_find(struct plane_store *store, const char *backend,
 /**
  * A state that drone `node_id` reports. States only move forward: `*is_changed` is false for
  * others, and for backends that the drone does not run. `terminated` frees the key.
+ * Relaxed, except for `terminated`: acknowledge it to the drone after plane_store_sync.
  */
 int plane_store_backend_update(struct plane_store *store, const char *backend, int64_t node_id,
 	const struct plane_backend_state *state, bool *is_changed, int64_t *time_ms,
 	struct plane_error *err);
-/** The backend is in use. `*is_alive` is false when it is unknown or terminated. */
+/** The backend is in use. Relaxed. `*is_alive` is false when it is unknown or terminated. */
 int plane_store_backend_keep_alive(
 	struct plane_store *store, const char *backend, bool *is_alive, struct plane_error *err);
 
@@ -225,6 +231,7 @@ struct plane_store_actions {
 int plane_store_actions_pending(struct plane_store *store, int64_t node_id, size_t limit,
 	struct plane_store_actions *actions, struct plane_error *err);
 void plane_store_actions_finish(struct plane_store_actions *actions);
+/** Relaxed: an order whose acknowledgement is lost is repeated, and drones know those they had. */
 int plane_store_action_ack(
 	struct plane_store *store, const char *action_id, int64_t node_id, struct plane_error *err);
 

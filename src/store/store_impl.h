@@ -9,6 +9,7 @@ struct plane_store_impl {
 	void (*close)(struct plane_store *store);
 	int (*migrate)(struct plane_store *store, struct plane_error *err);
 	int (*ping)(struct plane_store *store, struct plane_error *err);
+	int (*sync)(struct plane_store *store, struct plane_error *err);
 	int (*controller_heartbeat)(
 		struct plane_store *store, const char *name, struct plane_error *err);
 	int (*controller_offline)(

@@ -312,7 +312,7 @@ static void native_spawn(struct plane_runtime *runtime, const struct plane_runti
 	} else {
 		enqueue(native, spawn, spawned, data);
 	}
-	native_fill(native);
+	native_fill_soon(native);
 }
 
 static void native_prepare(struct plane_runtime *runtime, const struct plane_executable *executable,
@@ -584,7 +584,7 @@ struct plane_runtime *plane_native_create(uv_loop_t *loop, const struct plane_na
 	native->host.shim_fd = native->host.seccomp_fd = -1;
 	native->images_dir = plane_strdup(config->images_dir);
 	native->mount_base = plane_strdup(config->mount_base);
-	native->pool_size = config->pool_size ? config->pool_size : 4;
+	native->pool_size = config->pool_size ? config->pool_size : 8;
 	native->log_max_bytes = config->log_max_bytes ? config->log_max_bytes : 10 << 20;
 	if (set_up(native, config, err) < 0 || uv_async_init(loop, &native->wake, on_wake) < 0) {
 		plane_native_destroy(&native->base);

@@ -19,8 +19,6 @@
 #include "runtime/native/native_internal.h"
 #include "runtime/native/shim/protocol.h"
 
-#define DEFAULT_PIDS 1024
-
 static int write_start(const struct native_sandbox *s, const struct plane_runtime_spawn *spawn,
 	const struct plane_image *image, struct plane_error *err)
 {
@@ -102,12 +100,14 @@ static int limit(struct native_sandbox *s, const struct plane_resource_limits *w
 {
 	struct plane_cgroup_limits limits = { .memory_bytes = wanted->memory_limit_bytes,
 		.cpu_period_us = wanted->cpu_period_us,
-		.pids_max = DEFAULT_PIDS };
+		.pids_max = PLANE_SANDBOX_PIDS };
 	char group[16];
 
 	if (wanted->disk_limit_bytes > 0)
 		return plane_error_set(err, -ENOTSUP,
 			"disk_limit_bytes cannot be enforced on this drone's file system");
+	if (!wanted->memory_limit_bytes && !wanted->cpu_period_us && !wanted->cpu_period_percent)
+		return 0; /* it was parked with the limits that all have */
 	if (wanted->cpu_period_percent > 0)
 		limits.cpu_quota_us = (wanted->cpu_period_us ? wanted->cpu_period_us : 100000) *
 				      wanted->cpu_period_percent / 100;

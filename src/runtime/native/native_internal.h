@@ -60,7 +60,7 @@ struct plane_native {
 	struct native_waiting *warm;
 	struct native_queued *queue; /* spawns that wait for a sandbox, the oldest first */
 	unsigned queued;
-	uv_timer_t retry; /* runs after a sandbox could not be made */
+	uv_timer_t retry; /* until the pool is filled (again) */
 	bool is_retry_open;
 	uv_async_t wake;
 	bool is_closing, is_removing;
@@ -79,6 +79,8 @@ struct native_queued {
 
 /** Makes sandboxes until enough are parked for the queue and for the pool. */
 void native_fill(struct plane_native *native);
+/** The same, a moment later unless the pool runs low: a start is not to be disturbed. */
+void native_fill_soon(struct plane_native *native);
 /** The pool's timer; and what waits for a sandbox gets `err` when none can be made. */
 void native_pool_open(struct plane_native *native);
 /** Nothing more is made; spawns that wait are refused. */

@@ -10,6 +10,8 @@
 #define TRIES_FOR_QUEUE 3 /* failures in a row after which waiting spawns are refused */
 #define RETRY_MIN_MS 250
 #define RETRY_MAX_MS 30000
+#define LOW_WATER 2  /* parked sandboxes below which the pool is filled at once */
+#define REFILL_MS 25 /* else a backend that starts now goes first */
 #define BUILDS_MAX 8 /* at once; libuv's workers do them */
 
 struct native_sandbox *native_parked(struct plane_native *native)
@@ -124,11 +126,21 @@ static int free_index(struct plane_native *native)
 	return -1;
 }
 
+void native_fill_soon(struct plane_native *native)
+{
+	bool is_urgent = native->queue || native_count(native, NATIVE_PARKED) < LOW_WATER;
+	if (is_urgent)
+		native_fill(native);
+	else if (!native->is_closing && !uv_is_active((uv_handle_t *)&native->retry))
+		(void)uv_timer_start(&native->retry, on_retry, REFILL_MS, 0); /* succeeds */
+}
+
 void native_fill(struct plane_native *native)
 {
 	unsigned making = native_count(native, NATIVE_MAKING);
 	unsigned have = native_count(native, NATIVE_PARKED) + making;
-	if (native->is_closing || uv_is_active((uv_handle_t *)&native->retry))
+	bool is_pausing = native->failures > 0 && uv_is_active((uv_handle_t *)&native->retry);
+	if (native->is_closing || is_pausing)
 		return;
 	while (have < native->pool_size + native->queued && making < BUILDS_MAX) {
 		int index = free_index(native);

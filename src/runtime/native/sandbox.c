@@ -132,12 +132,14 @@ int plane_sandbox_make(const struct plane_sandbox_host *host, unsigned index,
 	_cleanup_close_ int netns = plane_netns_create(err);
 	if (netns < 0)
 		return netns;
+	struct plane_cgroup_limits limits = { .pids_max = PLANE_SANDBOX_PIDS };
 	char group[16];
 	int ends[2], code;
 	plane_sandbox_group(index, group);
 	*parts = (struct plane_sandbox_parts){ .index = index, .pidfd = -1, .control = -1 };
 	if ((code = plane_network_attach(host->network, netns, index, parts->address, err)) < 0 ||
-		(code = plane_cgroup_make(host->cgroups, group, err)) < 0)
+		(code = plane_cgroup_make(host->cgroups, group, err)) < 0 ||
+		(code = plane_cgroup_limit(host->cgroups, group, &limits, err)) < 0)
 		return code;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
 		return plane_error_errno(err, "make a socket");

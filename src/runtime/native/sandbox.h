@@ -17,6 +17,8 @@ struct plane_sandbox_host {
 	uint32_t first_id;
 };
 
+#define PLANE_SANDBOX_PIDS 1024 /* processes and threads in one sandbox */
+
 struct plane_sandbox_parts {
 	unsigned index;
 	pid_t shim, init;

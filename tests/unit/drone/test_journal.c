@@ -62,7 +62,7 @@ static void events_are_kept_until_they_are_done(void **state)
 	assert_string_equal(events[1].backend, "one");
 	free(events[0].backend);
 	free(events[1].backend);
-	assert_int_equal(plane_journal_event_done(journal, first, &err), 0);
+	assert_int_equal(plane_journal_events_done(journal, &first, 1, &err), 0);
 	assert_int_equal(plane_journal_events(journal, 0, events, 4, &err), 1);
 	free(events[0].backend);
 	plane_journal_close(journal);
@@ -95,7 +95,7 @@ static void running_backends_are_found_again_and_ended_ones_are_known(void **sta
 	assert_int_equal(plane_journal_prune(journal, 100, &err), 0);
 	assert_int_equal(plane_journal_knows(journal, "ended", &is_known, &err), 0);
 	assert_true(is_known);
-	assert_int_equal(plane_journal_event_done(journal, id, &err), 0);
+	assert_int_equal(plane_journal_events_done(journal, &id, 1, &err), 0);
 	assert_int_equal(plane_journal_prune(journal, 100, &err), 0);
 	assert_int_equal(plane_journal_knows(journal, "ended", &is_known, &err), 0);
 	assert_false(is_known);

@@ -98,13 +98,40 @@ static bool reopen_directory(void)
 	return true;
 }
 
+/* The upper layer as far as it is known before the backend is: making files takes longer than
+ * filling them. */
+static bool prepare_upper(void)
+{
+	static const char *const directories[] = { "upper", "upper/etc", "upper/proc", "upper/sys",
+		"upper/dev" };
+	static const char *const files[] = { "upper/etc/hosts", "upper/etc/hostname",
+		"upper/etc/resolv.conf" };
+
+	for (size_t i = 0; i < sizeof(directories) / sizeof(*directories); i++)
+		if ((mkdir(directories[i], 0755) < 0 && errno != EEXIST) ||
+			chmod(directories[i], 0755) < 0 ||
+			chown(directories[i], shim.first_id, shim.first_id) < 0)
+			return false;
+	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+		int fd =
+			open(files[i], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+		bool is_made = fd >= 0 && fchmod(fd, 0644) == 0 &&
+			       fchown(fd, shim.first_id, shim.first_id) == 0;
+		if (fd >= 0)
+			close(fd);
+		if (!is_made)
+			return false;
+	}
+	return true;
+}
+
 static void prepare_mounts(void)
 {
 	static const char *const directories[] = { "proc", "sys", "dev", "root", "lower" };
 
 	if (setns(PLANE_SHIM_FD_NETNS, CLONE_NEWNET) < 0 || unshare(CLONE_NEWNS) < 0 ||
 		mount(NULL, "/", NULL, MS_PRIVATE_REC, NULL) < 0 || !reopen_directory() ||
-		fchdir(PLANE_SHIM_FD_DIRECTORY) < 0 ||
+		fchdir(PLANE_SHIM_FD_DIRECTORY) < 0 || !prepare_upper() ||
 		mount("tmpfs", "stage", "tmpfs", 2 | 4, "mode=755,size=64k") < 0 ||
 		chdir("stage") < 0)
 		die("prepare mounts");
@@ -162,11 +189,11 @@ static void make_init(void)
 		die("start the sandbox's init");
 }
 
-static int write_upper(const char *path, uint32_t owner, const char *text)
+static int write_upper(const char *path, const char *text)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
 	size_t len = strlen(text);
-	int result = fd < 0 || write(fd, text, len) != (ssize_t)len || fchown(fd, owner, owner) < 0;
+	int result = fd < 0 || write(fd, text, len) != (ssize_t)len;
 
 	if (fd >= 0)
 		close(fd);
@@ -175,22 +202,17 @@ static int write_upper(const char *path, uint32_t owner, const char *text)
 
 static int fill_upper(const struct shim_start *start)
 {
-	static const char *const directories[] = { "upper", "upper/etc", "upper/proc", "upper/sys",
-		"upper/dev", "upper/plane-data" };
 	char hosts[512], hostname[128];
-	size_t count = sizeof(directories) / sizeof(*directories) - !start->head->has_mount;
 
-	for (size_t i = 0; i < count; i++)
-		if ((mkdir(directories[i], 0755) < 0 && errno != EEXIST) ||
-			chmod(directories[i], 0755) < 0 ||
-			chown(directories[i], shim.first_id, shim.first_id) < 0)
-			return -1;
+	if (start->head->has_mount &&
+		(mkdir("upper/plane-data", 0755) < 0 ||
+			chown("upper/plane-data", shim.first_id, shim.first_id) < 0))
+		return -1;
 	snprintf(hosts, sizeof(hosts), "127.0.0.1\tlocalhost\n%s\t%s\n", start->address,
 		start->backend);
 	snprintf(hostname, sizeof(hostname), "%s\n", start->backend);
-	return write_upper("upper/etc/hosts", shim.first_id, hosts) |
-	       write_upper("upper/etc/hostname", shim.first_id, hostname) |
-	       write_upper("upper/etc/resolv.conf", shim.first_id, start->resolv);
+	return write_upper("upper/etc/hosts", hosts) | write_upper("upper/etc/hostname", hostname) |
+	       write_upper("upper/etc/resolv.conf", start->resolv);
 }
 
 /* Maps the ids of a detached mount: those of the disk, from 0, become those of the sandbox. */

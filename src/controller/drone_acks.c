@@ -1,0 +1,106 @@
+/* Acknowledgements of a drone's events: many are made durable by one sync of the store, beside the
+ * handling of what comes next. */
+#include "controller/drone_internal.h"
+
+#include <stdlib.h>
+
+#include <utlist.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+
+/* Nobody waits for an acknowledgement, but a starting backend waits for the disk. */
+#define SYNC_AFTER_MS 20
+
+struct sync_job {
+	uv_work_t work;
+	struct plane_controller *controller;
+	int64_t node_id;
+	int64_t *events;
+	size_t count;
+	bool is_failed;
+};
+
+static void sync_soon(struct plane_controller *controller);
+
+static void run_sync(uv_work_t *work)
+{
+	struct sync_job *job = work->data;
+	struct plane_error err = { 0 };
+	job->is_failed = plane_store_sync(job->controller->store, &err) < 0;
+	if (job->is_failed)
+		plane_error("acknowledge events: %s", err.message);
+}
+
+static void acknowledge(struct plane_drone_session *drone, int64_t event_id)
+{
+	struct plane_drone_order order = { .kind = PLANE_ORDER_ACK_EVENT, .event_id = event_id };
+	plane_node_session_send(&drone->base, plane_drone_order_write(&order));
+}
+
+/* A drone that has connected anew meanwhile may hear of events of before: they are stored. */
+static void after_sync(uv_work_t *work, int status)
+{
+	struct sync_job *job = work->data;
+	struct plane_drone_session *drone = plane_drone_session_find(job->controller, job->node_id);
+	(void)status; /* never cancelled */
+	if (drone) {
+		drone->is_syncing = false;
+		/* not acknowledged, they come again on the drone's next connection */
+		for (size_t i = 0; i < job->count && !job->is_failed; i++)
+			acknowledge(drone, job->events[i]);
+		if (drone->unacked_count)
+			sync_soon(job->controller);
+	}
+	free(job->events);
+	free(job);
+}
+
+static void start_sync(struct plane_drone_session *drone)
+{
+	struct sync_job *job = PLANE_NEW(struct sync_job);
+	job->work.data = job;
+	job->controller = drone->base.controller;
+	job->node_id = drone->base.node_id;
+	job->events = STEAL(drone->unacked_events);
+	job->count = drone->unacked_count;
+	drone->unacked_count = 0;
+	drone->is_syncing = true;
+	(void)uv_queue_work(&job->controller->loop, &job->work, run_sync, after_sync);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+	struct plane_controller *controller = timer->data;
+	struct plane_node_session *session;
+	DL_FOREACH (controller->sessions, session) {
+		/* others than drones are not found */
+		struct plane_drone_session *drone =
+			plane_drone_session_find(controller, session->node_id);
+		if (drone && drone->unacked_count && !drone->is_syncing)
+			start_sync(drone);
+	}
+}
+
+static void sync_soon(struct plane_controller *controller)
+{
+	if (!controller->is_stopping && !uv_is_active((uv_handle_t *)&controller->acks_timer))
+		(void)uv_timer_start(
+			&controller->acks_timer, on_timer, SYNC_AFTER_MS, 0); /* succeeds */
+}
+
+void plane_drone_acks_add(struct plane_drone_session *drone, int64_t event_id)
+{
+	drone->unacked_events = plane_realloc(
+		drone->unacked_events, (drone->unacked_count + 1) * sizeof(*drone->unacked_events));
+	drone->unacked_events[drone->unacked_count++] = event_id;
+	if (!drone->is_syncing)
+		sync_soon(drone->base.controller);
+}
+
+void plane_drone_acks_finish(struct plane_drone_session *drone)
+{
+	free(STEAL(drone->unacked_events));
+	drone->unacked_count = 0;
+}
