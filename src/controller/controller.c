@@ -9,8 +9,8 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "base/file.h"
 #include "base/log.h"
+#include "base/ready.h"
 #include "base/text.h"
 #include "controller/api.h"
 #include "controller/cleanup.h"
@@ -236,14 +236,7 @@ static void tell_ready(struct plane_controller *controller)
 {
 	const char *address = plane_http_server_address(controller->server);
 	plane_info("controller %s serves on %s", controller->name, address);
-	int fd = controller->config->ready_fd;
-	if (fd < 0)
-		return;
-	_cleanup_free_ char *line = plane_strdupf("ready %s\n", address);
-	struct plane_error err = { 0 };
-	if (plane_file_write_all(fd, line, strlen(line), &err) < 0)
-		plane_warn("tell readiness: %s", err.message);
-	(void)close(fd); /* only announces */
+	plane_ready_tell(controller->config->ready_fd, address);
 }
 
 static void serve(struct plane_controller *controller)

@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/ready.h"
 #include "base/text.h"
 #include "drone/agent.h"
 #include "drone/metrics.h"
@@ -66,18 +67,11 @@ static void on_renew(void *data, const char *backend)
 
 static void tell_if_ready(struct drone *drone)
 {
-	int fd = drone->config->ready_fd;
 	if (drone->is_ready || !drone->is_warm || !drone->is_connected)
 		return;
 	drone->is_ready = true;
 	plane_info("drone %s takes backends of cluster %s", drone->name, drone->config->cluster);
-	if (fd < 0)
-		return;
-	_cleanup_free_ char *line = plane_strdupf("ready %s\n", drone->name);
-	struct plane_error err = { 0 };
-	if (plane_file_write_all(fd, line, strlen(line), &err) < 0)
-		plane_warn("tell readiness: %s", err.message);
-	(void)close(fd); /* only announces */
+	plane_ready_tell(drone->config->ready_fd, drone->name);
 }
 
 static void on_connected(void *data)

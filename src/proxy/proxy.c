@@ -13,8 +13,8 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "base/file.h"
 #include "base/log.h"
+#include "base/ready.h"
 #include "base/text.h"
 #include "model/names.h"
 #include "net/address.h"
@@ -54,16 +54,9 @@ struct proxy {
 static void on_connected(void *data)
 {
 	struct proxy *proxy = data;
-	int fd = proxy->config->ready_fd;
 	plane_info("proxy %s serves cluster %s on %s", proxy->name, proxy->config->cluster,
 		proxy->address);
-	if (fd < 0)
-		return;
-	_cleanup_free_ char *line = plane_strdupf("ready %s\n", proxy->address);
-	struct plane_error err = { 0 };
-	if (plane_file_write_all(fd, line, strlen(line), &err) < 0)
-		plane_warn("tell readiness: %s", err.message);
-	(void)close(fd); /* only announces */
+	plane_ready_tell(proxy->config->ready_fd, proxy->address);
 }
 
 static void on_revoked(void *data, const char *backend, const char *user)
