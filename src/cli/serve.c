@@ -118,7 +118,9 @@ static void write_command(struct child *child)
 	add_word(child, role_names[child->role]);
 	switch (child->role) {
 	case ROLE_CONTROLLER:
-		add_flag(child, "--db", "sqlite:" PLANE_CHILD_STATE_DIR "/controller.db");
+		/* a power cut ends all backends too: nothing that it forgets still runs */
+		add_flag(child, "--db",
+			"sqlite:" PLANE_CHILD_STATE_DIR "/controller.db?synchronous=normal");
 		add_address(child, serve->listen, "--port");
 		add_flag(child, "--default-cluster", serve->cluster);
 		break;

@@ -338,6 +338,25 @@ def test_a_port_in_use_is_named(plane, tmp_path):
     assert plane.listen in result.stderr and "in use" in result.stderr
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_backends_outlive_a_server_that_does_not_end_them(tmp_path, how):
+    serve = Serve(tmp_path)
+    serve.import_image("echo", EXAMPLES / "echo.tar")
+    serve.start()
+    connection = serve.connect("kept")
+    roles = [serve.child(role) for role in ("controller", "drone", "proxy")]
+    serve.stop(how)
+    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in roles), 20, "roles gone")
+    assert serve.shim_of(connection["backend_id"])
+    serve.start()
+    again = serve.connect("kept")
+    assert again["backend_id"] == connection["backend_id"] and not again["spawned"]
+    assert request("GET", again["url"]).status == 200
+    assert request("GET", connection["url"]).status == 200  # the old link too
+    serve.stop()
+    assert serve.leftovers() == []
+
+
 def test_without_root_it_says_what_is_missing(tmp_path):
     os.chmod(tmp_path, 0o777)
     result = subprocess.run(
