@@ -197,6 +197,8 @@ int plane_command_proxy(int argc, char **argv)
 {
 	struct plane_proxy_config config = plane_proxy_config_defaults;
 	int64_t port = 9090, workers = config.workers, ready_fd = -1;
+	int64_t connections = config.max_connections, head = config.header_timeout_ms / 1000;
+	int64_t stall = config.stall_timeout_ms / 1000;
 	const char *host = "0.0.0.0";
 	const struct plane_flag flags[] = {
 		{ "controller-url", PLANE_FLAG_TEXT, &config.controller_url, "URL",
@@ -211,6 +213,14 @@ int plane_command_proxy(int argc, char **argv)
 		{ "root-redirect-url", PLANE_FLAG_TEXT, &config.root_redirect_url, "URL",
 			"where requests for / are sent" },
 		{ "workers", PLANE_FLAG_INT, &workers, "N", "threads (default: one a CPU)", 1, 64 },
+		{ "max-connections", PLANE_FLAG_INT, &connections, "N",
+			"of clients; more get 503 (default: 100000, or as open files allow)", 1,
+			10000000 },
+		{ "header-timeout-seconds", PLANE_FLAG_INT, &head, "S",
+			"for a request's head (default: 30)", 1, 3600 },
+		{ "stall-timeout-seconds", PLANE_FLAG_INT, &stall, "S",
+			"for a side that neither takes nor sends what it owes (default: 60)", 1,
+			86400 },
 		{ "metrics-listen", PLANE_FLAG_TEXT, &config.metrics_listen, "IP:PORT",
 			"serve GET /metrics here" },
 		{ READY_FD },
@@ -230,6 +240,9 @@ int plane_command_proxy(int argc, char **argv)
 		plane_strdupf(strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, (int)port);
 	config.listen = listen;
 	config.workers = (int)workers;
+	config.max_connections = (int)connections;
+	config.header_timeout_ms = (int)head * 1000;
+	config.stall_timeout_ms = (int)stall * 1000;
 	config.ready_fd = (int)ready_fd;
 	return plane_role_proxy(&config);
 }

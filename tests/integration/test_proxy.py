@@ -737,6 +737,53 @@ def test_shutdown_lets_a_slow_request_finish(tmp_path, controller, serve):
     proxy.log.close()
 
 
+@pytest.fixture
+def strict(tmp_path, controller):
+    """A proxy with little patience and little room."""
+    started = Proxy(tmp_path, controller, "--max-connections", "10", "--header-timeout-seconds",
+                    "1", "--stall-timeout-seconds", "1")
+    yield started
+    assert started.stop() == 0, started.log_path.read_text()[-4000:]
+
+
+def test_slow_clients_are_cut(strict, serve):
+    serve(keep_answering(lambda head, body: ok(body)))
+    head = strict.ask("GET /ready HTTP/1.1\r\nHost:")
+    assert head.answer()[0].status == 408 and head.rest() == b""
+    silent = strict.connect()
+    assert silent.rest() == b""
+    body = strict.ask(f"POST /{TOKEN}/ HTTP/1.1\r\nHost: {CLUSTER}\r\nContent-Length: 5\r\n\r\nab")
+    assert body.rest() == b""
+
+
+def test_a_client_that_reads_nothing_is_cut(strict, serve):
+    ended = threading.Event()
+
+    def handle(wire):
+        wire.head()
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        try:
+            while True:
+                wire.sock.sendall(b"x" * 65536)
+        except OSError:
+            ended.set()
+    serve(handle)
+    wire = strict.ask(get(f"/{TOKEN}/"))
+    assert ended.wait(20)
+    wire.sock.close()
+
+
+def test_a_crowd_is_refused_and_room_comes_back(strict):
+    crowd = [strict.ask(get("/ready")) for _ in range(10)]
+    assert {wire.answer()[0].status for wire in crowd} == {200}
+    assert strict.connect().answer()[0].status == 503
+    for wire in crowd:
+        wire.sock.close()
+    deadline = time.monotonic() + 10
+    while strict.ask(get("/ready")).answer()[0].status != 200:
+        assert time.monotonic() < deadline
+
+
 def test_garbage_does_not_disturb_others(proxy, serve):
     serve(keep_answering(lambda head, body: ok(b"fine")))
     for length in (1, 10, 1000, 100000):
