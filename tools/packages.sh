@@ -14,7 +14,7 @@ declare -A packages=(
     python3-websockets python3-aiohttp python3-selenium chromium chromium-driver curl sqlite3
     iproute2 nftables util-linux mmdebstrap ca-certificates
     libarchive-tools"
-  [bench]="docker.io runc iproute2 util-linux"
+  [bench]="docker.io runc iproute2 util-linux wrk nginx-light haproxy python3-pytest python3-websockets"
   [lint]="clang-format-14 clang-tidy-14 cppcheck"
 )
 

@@ -136,11 +136,15 @@ void plane_conn_set_deadline(struct plane_conn *conn, int64_t after_ms)
 	} /* else its slot comes sooner, and it is put into the right one then */
 }
 
+/* Only as many as there are now: one whose time has not come may be put into this very slot again,
+ * when many slots are caught up with after a pause. */
 static void expire_slot(struct plane_worker *worker, int slot)
 {
-	struct plane_conn *conn, *next;
-	DL_FOREACH_SAFE2(worker->slots[slot], conn, next, timer_next)
-	{
+	const struct plane_conn *at;
+	int count = 0;
+	DL_COUNT2(worker->slots[slot], at, count, timer_next);
+	for (; count > 0 && worker->slots[slot]; count--) {
+		struct plane_conn *conn = worker->slots[slot];
 		leave_slot(conn);
 		if (conn->deadline_ms > worker->now_ms)
 			enter_slot(conn);
