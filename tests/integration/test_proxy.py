@@ -784,6 +784,17 @@ def test_a_crowd_is_refused_and_room_comes_back(strict):
         assert time.monotonic() < deadline
 
 
+def test_a_long_deadline_after_a_pause_does_not_stop_the_clock(tmp_path, controller):
+    # 63 s: in the wheel of deadlines just behind the present, which a pause makes it catch up with
+    proxy = Proxy(tmp_path, controller, "--header-timeout-seconds", "63")
+    time.sleep(2)
+    wire = proxy.connect()
+    time.sleep(0.2)
+    wire.send(get("/ready"))
+    assert wire.answer()[0].status == 200
+    assert proxy.stop() == 0
+
+
 def test_garbage_does_not_disturb_others(proxy, serve):
     serve(keep_answering(lambda head, body: ok(b"fine")))
     for length in (1, 10, 1000, 100000):
