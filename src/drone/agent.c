@@ -36,7 +36,7 @@ struct plane_agent {
 	struct plane_agent_config config;
 	struct plane_channel *channel;
 	uv_timer_t heartbeat_timer, metrics_timer, settle_timer;
-	bool was_connected, is_closing;
+	bool was_connected, refuses_orders, is_closing;
 	/* events: sent up to last_sent_id, of which in_flight were not acknowledged */
 	int64_t last_sent_id;
 	int in_flight;
@@ -287,6 +287,8 @@ static void stop_logs(struct plane_agent *agent)
 static void take_action(struct plane_agent *agent, const struct plane_drone_order *order)
 {
 	struct plane_error err = { 0 };
+	if (agent->refuses_orders)
+		return;
 	int result = order->kind == PLANE_ORDER_SPAWN
 			     ? plane_supervisor_spawn(agent->config.supervisor, order, &err)
 			     : plane_supervisor_terminate(agent->config.supervisor, order, &err);
@@ -470,6 +472,11 @@ static void on_channel_closed(void *data)
 	struct plane_agent *agent = data;
 	agent->open_handles--;
 	finish_close(agent);
+}
+
+void plane_agent_refuse_orders(struct plane_agent *agent)
+{
+	agent->refuses_orders = true;
 }
 
 void plane_agent_close(struct plane_agent *agent, void (*on_closed)(void *data), void *data)

@@ -23,6 +23,9 @@ struct plane_agent_config {
 
 struct plane_agent *plane_agent_create(
 	const struct plane_agent_config *config, struct plane_error *err);
+/** The drone stops: orders from now on are neither taken nor acknowledged, and so reach the next
+ *  drone. All else goes on until plane_agent_close. */
+void plane_agent_refuse_orders(struct plane_agent *agent);
 /** `on_closed` is called when the memory is gone. */
 void plane_agent_close(struct plane_agent *agent, void (*on_closed)(void *data), void *data);
 

@@ -145,6 +145,7 @@ static void on_signal(uv_signal_t *signal, int number)
 	drone->is_stopping = true;
 	plane_info("stopping: backends %s", ends_backends ? "are ended" : "run on");
 	drone->is_removing = ends_backends;
+	plane_agent_refuse_orders(drone->agent);
 	if (ends_backends) {
 		plane_supervisor_end_all(drone->supervisor);
 		impl->remove_all(drone->runtime, on_runtime_closed, drone);

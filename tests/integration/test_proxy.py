@@ -387,7 +387,7 @@ def test_large_bodies_pass_both_ways(proxy, serve):
 
 
 def test_a_slow_reader_does_not_fill_memory(proxy, serve):
-    sent = []
+    sent, is_stuck = [], threading.Event()
 
     def handle(wire):
         wire.head()
@@ -396,10 +396,11 @@ def test_a_slow_reader_does_not_fill_memory(proxy, serve):
         with contextlib.suppress(TimeoutError):
             while True:
                 sent.append(wire.sock.send(b"x" * 65536))
+        is_stuck.set()
     serve(handle)
     wire = proxy.ask(get(f"/{TOKEN}/"))
     wire.head()
-    time.sleep(3)
+    assert is_stuck.wait(20)
     assert sum(sent) < 32 << 20
     wire.sock.close()
 
@@ -720,18 +721,22 @@ def test_revoking_cuts_that_users_tunnels_only(proxy, serve, controller):
 
 
 def test_shutdown_lets_a_slow_request_finish(tmp_path, controller, serve):
-    began = threading.Event()
+    began, go_on = threading.Event(), threading.Event()
 
     def handle(wire):
         wire.head()
         began.set()
-        time.sleep(2)
+        go_on.wait(20)
         wire.send(ok(b"slow"))
     serve(handle)
     proxy = Proxy(tmp_path, controller)
     wire = proxy.ask(get(f"/{TOKEN}/"))
     assert began.wait(10)
     proxy.process.send_signal(signal.SIGTERM)
+    with pytest.raises(ConnectionError):  # it takes nothing new any more
+        while True:
+            proxy.connect().sock.close()
+    go_on.set()
     assert wire.answer()[1] == b"slow"
     assert proxy.process.wait(timeout=15) == 0
     proxy.log.close()

@@ -27,17 +27,6 @@ void plane_image_words_free(char **words)
 	free(words);
 }
 
-char **plane_image_words_copy(const char *const *words)
-{
-	size_t count = 0;
-	while (words && words[count])
-		count++;
-	char **copy = plane_alloc_zero(count + 1, sizeof(*copy));
-	for (size_t i = 0; i < count; i++)
-		copy[i] = plane_strdup(words[i]);
-	return copy;
-}
-
 void plane_image_finish(struct plane_image *image)
 {
 	plane_closep(&image->lock_fd);

@@ -20,8 +20,7 @@ int plane_image_record_read(const char *images_dir, const char *full_name,
 int plane_image_record_write(
 	const char *images_dir, const struct plane_image *image, struct plane_error *err);
 
-/** A NULL-terminated list and its texts. */
+/** Frees a NULL-terminated list and its texts. */
 void plane_image_words_free(char **words);
-char **plane_image_words_copy(const char *const *words);
 
 #endif

@@ -304,7 +304,10 @@ static void native_spawn(struct plane_runtime *runtime, const struct plane_runti
 	struct native_sandbox *s = native_parked(native);
 	struct plane_error err = { 0 };
 
-	if (native->is_closing || find(native, spawn->backend)) {
+	if (native->is_closing) {
+		plane_error_set(&err, -ECANCELED, "the drone stops");
+		native_refuse(native, spawned, data, &err);
+	} else if (find(native, spawn->backend)) {
 		plane_error_set(&err, -EEXIST, "backend %s exists", spawn->backend);
 		native_refuse(native, spawned, data, &err);
 	} else if (s) {
