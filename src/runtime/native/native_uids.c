@@ -27,7 +27,10 @@ static char *claim_path(unsigned slot)
 
 static int lock_claims(struct plane_error *err)
 {
-	int result = plane_file_make_directories(CLAIMS, 0700, err);
+	/* open to others: the controller's state is mounted beside */
+	int result = plane_file_make_directories("/run/plane", 0755, err);
+	if (result == 0)
+		result = plane_file_make_directories(CLAIMS, 0700, err);
 	if (result < 0)
 		return result;
 	_cleanup_close_ int fd = open(CLAIMS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
