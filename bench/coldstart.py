@@ -6,8 +6,6 @@ after another and 16 at a time; beside `docker run` of the same image until it a
 usage: bench/coldstart.py [COUNT]      (default 200; PLANE_BUILD_DIR names the build)
 The last line is one JSON object; bench/results/coldstart.json keeps it."""
 
-import concurrent.futures
-import http.client
 import json
 import os
 import pathlib
@@ -16,40 +14,25 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-import urllib.parse
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))
 
-from serve import EXAMPLES, Serve, request  # noqa: E402
+from serve import BUILD, EXAMPLES, Serve, request  # noqa: E402
 
+CLIENT = BUILD / "bench" / "bench-coldstart-client"
 AT_ONCE = 16
 DOCKER_COUNT, RUNC_COUNT = 20, 100
-local = threading.local()
 
 
-def cold_start(plane, key):
-    """Milliseconds of one cold start. The API connection is kept, as an app server keeps it."""
-    if not hasattr(local, "api"):
-        local.api = http.client.HTTPConnection(plane.listen, timeout=60)
-        local.api.connect()
-    body = json.dumps({"key": {"name": key}, "spawn_config": {
-        "executable": {"image": "echo"}, "cluster": plane.cluster}})
-    begin = time.perf_counter()
-    local.api.request("POST", "/ctrl/connect", body, {"content-type": "application/json"})
-    connection = json.loads(local.api.getresponse().read())
-    url = urllib.parse.urlsplit(connection["url"])
-    proxy = http.client.HTTPConnection(plane.proxy, timeout=60)
-    proxy.request("GET", url.path, headers={"host": url.netloc})
-    answer = proxy.getresponse()
-    end = time.perf_counter()
-    assert answer.status == 200, answer.status
-    answer.read()
-    proxy.close()
-    plane.made.append(connection["backend_id"])
-    return (end - begin) * 1000
+def cold_starts(plane, prefix, count, at_once):
+    """Milliseconds of each start, in the order in which they ended."""
+    output = subprocess.run(
+        [CLIENT, plane.listen.split(":")[1], plane.proxy.split(":")[1], plane.cluster, prefix,
+         str(count), str(at_once)], check=True, stdout=subprocess.PIPE, text=True).stdout
+    lines = [line.split() for line in output.splitlines()]
+    plane.made += [words[2] for words in lines]
+    return [float(words[1]) for words in lines]
 
 
 def end_all(plane):
@@ -68,13 +51,11 @@ def measure_plane(count):
         plane.import_image("echo", EXAMPLES / "echo.tar")
         plane.start()
         try:
-            for i in range(5):  # not counted
-                cold_start(plane, f"warm-{i}")
+            cold_starts(plane, "warm", 5, 1)  # not counted
             end_all(plane)
-            one_by_one = [cold_start(plane, f"one-{i}") for i in range(count)]
+            one_by_one = cold_starts(plane, "one", count, 1)
             end_all(plane)
-            with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-                at_once = list(pool.map(lambda i: cold_start(plane, f"many-{i}"), range(count)))
+            at_once = cold_starts(plane, "many", count, AT_ONCE)
             end_all(plane)
         finally:
             plane.stop()

@@ -38,6 +38,9 @@ struct plane_image {
 	/* Shared flock on the tree, or -1: while this description is open, in this process or in
 	 * one that inherited it, the tree stays. Close-on-exec; no backend must inherit it. */
 	int lock_fd;
+	/* The record that this was read from: inode, change time (ns) and size. */
+	uint64_t record_inode;
+	int64_t record_changed_ns, record_size;
 };
 
 #define PLANE_IMAGE_EMPTY                                                                          \
@@ -60,6 +63,10 @@ char *plane_image_full_name(const char *name, struct plane_error *err);
  */
 int plane_image_resolve(const char *images_dir, const char *name, struct plane_image *image,
 	struct plane_error *err);
+
+/** Whether the name still stands for what `image` says: resolved again it would be the same. One
+ * system call. */
+bool plane_image_is_current(const char *images_dir, const struct plane_image *image);
 
 #define PLANE_IMAGE_DEFAULT_MAX_BYTES ((uint64_t)20 << 30)
 

@@ -3,6 +3,7 @@
 #include "runtime/image/record.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -159,18 +160,44 @@ static int record_from_json(
 	return result;
 }
 
-int plane_image_record_read(const char *images_dir, const char *full_name,
-	struct plane_image *image, struct plane_error *err)
+static char *record_path(const char *images_dir, const char *full_name)
 {
 	char file[PLANE_IMAGE_FILE_SIZE];
 	plane_image_name_to_file(full_name, file);
-	_cleanup_free_ char *path = plane_strdupf("%s/index/%s", images_dir, file);
+	return plane_strdupf("%s/index/%s", images_dir, file);
+}
+
+/* A record is never changed, only replaced: another one has another inode or another time. */
+static void stamp(const char *path, struct plane_image *image)
+{
+	struct stat st = { 0 };
+	(void)stat(path, &st); /* gone: zeroes, which are no record's */
+	image->record_inode = st.st_ino;
+	image->record_changed_ns = st.st_ctim.tv_sec * INT64_C(1000000000) + st.st_ctim.tv_nsec;
+	image->record_size = st.st_size;
+}
+
+bool plane_image_is_current(const char *images_dir, const struct plane_image *image)
+{
+	_cleanup_free_ char *path = record_path(images_dir, image->name);
+	struct plane_image now = PLANE_IMAGE_EMPTY;
+	stamp(path, &now);
+	return now.record_inode != 0 && now.record_inode == image->record_inode &&
+	       now.record_changed_ns == image->record_changed_ns &&
+	       now.record_size == image->record_size;
+}
+
+int plane_image_record_read(const char *images_dir, const char *full_name,
+	struct plane_image *image, struct plane_error *err)
+{
+	_cleanup_free_ char *path = record_path(images_dir, full_name);
 	_cleanup_(plane_buffer_finish) struct plane_buffer content = { 0 };
+	struct plane_image read = PLANE_IMAGE_EMPTY;
+	stamp(path, &read); /* first: what is replaced meanwhile is not current */
 	int result = plane_file_read(path, MAX_RECORD_BYTES, &content, err);
 	if (result < 0)
 		return result;
 	_cleanup_json_ json_t *object = plane_json_parse(content.data, content.len, err);
-	struct plane_image read = PLANE_IMAGE_EMPTY;
 	result = object ? record_from_json(object, &read, err) : -EPROTO;
 	if (result < 0) {
 		plane_image_finish(&read);

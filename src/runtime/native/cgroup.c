@@ -175,6 +175,13 @@ int plane_cgroup_limit(const struct plane_cgroups *cgroups, const char *name,
 	return cgroups->driver->limit(cgroups, name, limits, err);
 }
 
+int plane_cgroup_limit_pids(
+	const struct plane_cgroups *cgroups, const char *name, int64_t max, struct plane_error *err)
+{
+	return plane_cgroup_write(
+		cgroups, cgroups->driver->pids_hierarchy, name, "pids.max", max, err);
+}
+
 int plane_cgroup_attach(
 	const struct plane_cgroups *cgroups, const char *name, pid_t pid, struct plane_error *err)
 {

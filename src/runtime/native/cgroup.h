@@ -61,6 +61,11 @@ int plane_cgroup_make(
 int plane_cgroup_limit(const struct plane_cgroups *cgroups, const char *name,
 	const struct plane_cgroup_limits *limits, struct plane_error *err);
 
+/** Limits only the processes and threads of a group that was made a moment ago: all that a parked
+ * sandbox needs, since the other limits cost more to set and are none. */
+int plane_cgroup_limit_pids(const struct plane_cgroups *cgroups, const char *name, int64_t max,
+	struct plane_error *err);
+
 /** Moves a process with all its threads into the group; children follow by inheritance. */
 int plane_cgroup_attach(
 	const struct plane_cgroups *cgroups, const char *name, pid_t pid, struct plane_error *err);

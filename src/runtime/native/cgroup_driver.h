@@ -18,6 +18,7 @@ struct plane_cgroups {
 
 struct plane_cgroup_driver {
 	enum plane_cgroup_version version;
+	unsigned pids_hierarchy; /* index of the directory with pids.max */
 	/** Fills in the directories and makes them. */
 	int (*open)(struct plane_cgroups *, const char *root, const char *instance,
 		struct plane_error *);

@@ -89,6 +89,14 @@ unsigned native_count(const struct plane_native *native, enum native_state state
 	return n;
 }
 
+static void native_free(struct native_sandbox *s)
+{
+	free(s->rootfs);
+	free(s->backend);
+	free(s->address);
+	free(s);
+}
+
 static void remove_work(uv_work_t *work)
 {
 	struct native_sandbox *s = work->data;
@@ -103,9 +111,7 @@ static void remove_done(uv_work_t *work, int status)
 	if (s->result < 0)
 		plane_warn("remove sandbox %u: %s", s->index, s->error.message);
 	native->sandboxes[s->index] = NULL;
-	free(s->backend);
-	free(s->address);
-	free(s);
+	native_free(s);
 	native_fill(native);
 	maybe_closed(native);
 }
@@ -199,11 +205,17 @@ static void on_control(uv_poll_t *poll, int status, int events)
 		return;
 	}
 	text[n] = 0;
+	if (s->state == NATIVE_PARKED && text[0] == PLANE_SHIM_FAILED) {
+		plane_warn("dress sandbox %u: %s", s->index, text + 1);
+		if (s->rootfs)
+			native_images_failed(s->native, s->rootfs);
+	}
 	if (s->state != NATIVE_STARTING)
 		return;
 	if (text[0] == PLANE_SHIM_RUNNING) {
 		plane_runtime_spawned_fn spawned = STEAL(s->spawned);
 		s->state = NATIVE_RUNNING;
+		native_images_started(s->native, s->rootfs);
 		spawned(s->spawned_data, s->address, NULL);
 	} else if (text[0] == PLANE_SHIM_FAILED) {
 		plane_error_set(&s->error, -EINVAL, "%s", text + 1);
@@ -255,22 +267,22 @@ void native_refuse(struct plane_native *native, plane_runtime_spawned_fn spawned
 	call_later(native, tell_failure, failure, err);
 }
 
+void native_retire(struct native_sandbox *s)
+{
+	s->state = NATIVE_ENDED;
+	native_close_handles(s);
+}
+
 void native_start(struct native_sandbox *s, const struct plane_runtime_spawn *spawn,
-	plane_runtime_spawned_fn spawned, void *data)
+	const struct plane_image *image, plane_runtime_spawned_fn spawned, void *data)
 {
 	struct plane_native *native = s->native;
-	_cleanup_(plane_image_finish) struct plane_image image = PLANE_IMAGE_EMPTY;
 	struct plane_error err = { 0 };
-	int code = plane_image_resolve(native->images_dir, spawn->executable->image, &image, &err);
 
-	if (code < 0) { /* the sandbox stays parked */
-		native_refuse(native, spawned, data, &err);
-		return;
-	}
 	s->backend = plane_strdup(spawn->backend);
 	s->address = plane_strdupf("%s:%d", s->parts.address, BACKEND_PORT);
 	s->deadline_ms = spawn->hard_deadline_boot_ms;
-	if (native_give(s, spawn, &image, &err) < 0) {
+	if (native_give(s, spawn, image, &err) < 0) {
 		s->state = NATIVE_ENDED;
 		s->is_forgotten = true;
 		native_close_handles(s);
@@ -301,31 +313,35 @@ static void native_spawn(struct plane_runtime *runtime, const struct plane_runti
 	plane_runtime_spawned_fn spawned, void *data)
 {
 	struct plane_native *native = from(runtime);
-	struct native_sandbox *s = native_parked(native);
+	const struct plane_image *image = NULL;
+	struct native_sandbox *s = NULL;
 	struct plane_error err = { 0 };
 
-	if (native->is_closing) {
+	if (native->is_closing)
 		plane_error_set(&err, -ECANCELED, "the drone stops");
-		native_refuse(native, spawned, data, &err);
-	} else if (find(native, spawn->backend)) {
+	else if (find(native, spawn->backend))
 		plane_error_set(&err, -EEXIST, "backend %s exists", spawn->backend);
+	else
+		image = native_image(native, spawn->executable->image, &err);
+	if (!image) {
 		native_refuse(native, spawned, data, &err);
-	} else if (s) {
-		native_start(s, spawn, spawned, data);
-	} else {
-		enqueue(native, spawn, spawned, data);
+		return;
 	}
+	s = native_choose(native, spawn, image);
+	if (s)
+		native_start(s, spawn, image, spawned, data);
+	else
+		enqueue(native, spawn, spawned, data);
 	native_fill_soon(native);
 }
 
 static void native_prepare(struct plane_runtime *runtime, const struct plane_executable *executable,
 	plane_runtime_done_fn done, void *data)
 {
-	_cleanup_(plane_image_finish) struct plane_image image = PLANE_IMAGE_EMPTY;
 	struct plane_error err = { 0 };
+	bool is_there = native_image(from(runtime), executable->image, &err);
 
-	int code = plane_image_resolve(from(runtime)->images_dir, executable->image, &image, &err);
-	call_later(from(runtime), done, data, code < 0 ? &err : NULL);
+	call_later(from(runtime), done, data, is_there ? NULL : &err);
 }
 
 static void on_ready(void *data, const struct plane_error *err)
@@ -449,7 +465,8 @@ static int native_adopt(struct plane_runtime *runtime, plane_runtime_found_fn fo
 
 	for (unsigned i = 0; i < PLANE_NETWORK_MAX_SANDBOXES; i++) {
 		_cleanup_free_ char *path = plane_sandbox_path(&native->host, i, "");
-		if (access(path, F_OK) == 0)
+		_cleanup_free_ char *disk = plane_sandbox_disk(&native->host, i);
+		if (access(path, F_OK) == 0 || access(disk, F_OK) == 0)
 			adopt_one(native, i, found, data);
 	}
 	native_fill(native);
@@ -462,14 +479,25 @@ static void on_all_closed(uv_handle_t *handle)
 	struct plane_error err = { 0 };
 	int code = 0;
 
-	if (native->is_retry_open) {
-		native_pool_close(native, on_all_closed);
+	/* one after the other: what is freed at the end must have no handle left */
+	if (native->has_retry) {
+		native->has_retry = false;
+		uv_close((uv_handle_t *)&native->retry, on_all_closed);
+		return;
+	}
+	if (native->has_sweep) {
+		native->has_sweep = false;
+		uv_close((uv_handle_t *)&native->sweep, on_all_closed);
 		return;
 	}
 	if (native->is_removing) {
 		code = plane_cgroups_remove(native->host.cgroups, 5000, &err);
 		if (code == 0)
 			code = plane_network_remove(native->id, &err);
+		if (code == 0)
+			code = plane_scratch_remove(native->host.scratch, &err);
+		if (code == 0 && rmdir(native->host.memory) < 0)
+			code = plane_error_errno(&err, "remove %s", native->host.memory);
 		native_uids_release(native->host.directory);
 	}
 	native->closed(native->closed_data, code < 0 ? &err : NULL);
@@ -562,6 +590,14 @@ static int set_up(struct plane_native *native, const struct plane_native_config 
 	snprintf(native->id, sizeof(native->id), "%02x%02x%02x%02x", digest[0], digest[1],
 		digest[2], digest[3]);
 	native->host.directory = plane_strdup(real);
+	native->host.memory = plane_sandbox_memory(native->id, err);
+	if (!native->host.memory)
+		return -EIO;
+	if ((code = plane_sandbox_skeleton(real, err)) < 0)
+		return code;
+	native->host.scratch = plane_scratch_create(real, err);
+	if (!native->host.scratch)
+		return -EIO;
 	if ((code = native_uids_claim(real, digest[0], &native->host.first_id, err)) < 0)
 		return code;
 	native->resolv = native_resolv_read();
@@ -594,7 +630,10 @@ struct plane_runtime *plane_native_create(uv_loop_t *loop, const struct plane_na
 		return NULL;
 	}
 	native->wake.data = native;
+	native->has_retry = native->has_sweep = true;
+	native_boot_id(native->boot_id);
 	native_pool_open(native);
+	native_images_open(native);
 	return &native->base;
 }
 
@@ -605,17 +644,17 @@ void plane_native_destroy(struct plane_runtime *runtime)
 	if (!native)
 		return;
 	for (unsigned i = 0; i < PLANE_NETWORK_MAX_SANDBOXES; i++) {
-		if (!native->sandboxes[i])
-			continue;
-		free(native->sandboxes[i]->backend);
-		free(native->sandboxes[i]->address);
-		free(native->sandboxes[i]);
+		if (native->sandboxes[i])
+			native_free(native->sandboxes[i]);
 	}
 	plane_network_destroy(native->host.network);
 	plane_cgroups_destroy(native->host.cgroups);
 	plane_closep(&native->host.shim_fd);
 	plane_closep(&native->host.seccomp_fd);
+	plane_scratch_destroy(native->host.scratch);
+	native_images_finish(native);
 	free(native->host.directory);
+	free(native->host.memory);
 	free(native->images_dir);
 	free(native->mount_base);
 	free(native->resolv);

@@ -19,6 +19,41 @@
 #include "runtime/native/native_internal.h"
 #include "runtime/native/shim/protocol.h"
 
+static int send_to_shim(
+	struct native_sandbox *s, char kind, const int *fds, size_t count, struct plane_error *err)
+{
+	char control[CMSG_SPACE(sizeof(int) * 3)] = { 0 };
+	size_t size = sizeof(int) * count;
+	struct iovec part = { &kind, 1 };
+	struct msghdr message = { .msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = CMSG_SPACE(size) };
+	struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(size);
+	memcpy(CMSG_DATA(c), fds, size);
+	if (sendmsg(s->parts.control, &message, MSG_NOSIGNAL) != 1)
+		return plane_error_errno(err, "tell the shim");
+	return 0;
+}
+
+int native_dress(struct native_sandbox *s, const struct plane_image *image, int mount,
+	struct plane_error *err)
+{
+	_cleanup_close_ int root = (int)syscall(
+		SYS_open_tree, AT_FDCWD, image->rootfs_path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (root < 0)
+		return plane_error_errno(err, "open image %s", image->rootfs_path);
+	int fds[3] = { root, image->lock_fd >= 0 ? image->lock_fd : root, mount };
+	int code = send_to_shim(s, PLANE_SHIM_DRESS, fds, mount >= 0 ? 3 : 2, err);
+	if (code == 0)
+		s->rootfs = plane_strdup(image->rootfs_path);
+	return code;
+}
+
 static int write_start(const struct native_sandbox *s, const struct plane_runtime_spawn *spawn,
 	const struct plane_image *image, struct plane_error *err)
 {
@@ -27,7 +62,6 @@ static int write_start(const struct native_sandbox *s, const struct plane_runtim
 	struct plane_shim_start head = { .magic = PLANE_SHIM_MAGIC,
 		.uid = image->uid,
 		.gid = image->gid,
-		.has_mount = spawn->executable->mount != PLANE_MOUNT_NONE,
 		.log_max_bytes = native->log_max_bytes,
 		.cpu_seconds = spawn->executable->limits.cpu_time_limit_seconds };
 	_cleanup_free_ char *log =
@@ -116,39 +150,24 @@ static int limit(struct native_sandbox *s, const struct plane_resource_limits *w
 }
 
 int native_give(struct native_sandbox *s, const struct plane_runtime_spawn *spawn,
-	struct plane_image *image, struct plane_error *err)
+	const struct plane_image *image, struct plane_error *err)
 {
-	_cleanup_close_ int mount = -1;
 	int code = limit(s, &spawn->executable->limits, err);
 
 	if (code < 0)
 		return code;
-	if (spawn->executable->mount != PLANE_MOUNT_NONE &&
-		(mount = open_mount(s->native, spawn, err)) < 0)
-		return mount;
+	if (!s->rootfs) {
+		_cleanup_close_ int mount = -1;
+		if (spawn->executable->mount != PLANE_MOUNT_NONE &&
+			(mount = open_mount(s->native, spawn, err)) < 0)
+			return mount;
+		if ((code = native_dress(s, image, mount, err)) < 0)
+			return code;
+	}
 	_cleanup_close_ int start = write_start(s, spawn, image, err);
 	if (start < 0)
 		return start;
-	_cleanup_close_ int root = (int)syscall(
-		SYS_open_tree, AT_FDCWD, image->rootfs_path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	if (root < 0)
-		return plane_error_errno(err, "open image %s", image->rootfs_path);
 	if ((code = native_lease_write(s, err)) < 0 || (code = native_record_write(s, err)) < 0)
 		return code;
-	int fds[4] = { start, root, image->lock_fd >= 0 ? image->lock_fd : root, mount };
-	char byte = PLANE_SHIM_START, control[CMSG_SPACE(sizeof(fds))] = { 0 };
-	size_t size = sizeof(int) * (mount >= 0 ? 4 : 3);
-	struct iovec part = { &byte, 1 };
-	struct msghdr message = { .msg_iov = &part,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = CMSG_SPACE(size) };
-	struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(size);
-	memcpy(CMSG_DATA(c), fds, size);
-	if (sendmsg(s->parts.control, &message, MSG_NOSIGNAL) != 1)
-		return plane_error_errno(err, "tell the shim to start");
-	return 0;
+	return send_to_shim(s, PLANE_SHIM_START, &start, 1, err);
 }

@@ -17,11 +17,15 @@ enum native_state {
 	NATIVE_REMOVING /* a worker removes it */
 };
 
+#define NATIVE_IMAGES 16
+#define NATIVE_RECENT 32
+
 struct native_sandbox {
 	struct plane_native *native;
 	enum native_state state;
 	unsigned index;
 	struct plane_sandbox_parts parts;
+	char *rootfs; /* of the image it is dressed with; NULL: of none yet */
 	char *backend;
 	char *address; /* "ip:port" */
 	int64_t deadline_ms;
@@ -50,18 +54,24 @@ struct plane_native {
 	uv_loop_t *loop;
 	struct plane_sandbox_host host;
 	struct plane_runtime_listener listener;
-	char id[9];
+	char id[9], boot_id[64];
 	char *images_dir, *mount_base, *resolv;
 	unsigned pool_size, failures; /* in a row, of making sandboxes */
 	unsigned next_index;          /* where the search for a free one begins */
 	int64_t log_max_bytes;
 	struct native_sandbox *sandboxes[PLANE_NETWORK_MAX_SANDBOXES];
+	/* the images of the last starts: as found, and the trees in the order of the starts */
+	struct plane_image images[NATIVE_IMAGES];
+	size_t image_count;
+	char *recent[NATIVE_RECENT];
+	unsigned recent_count; /* in all */
+	uv_timer_t sweep;
 	struct native_waiting *later; /* callbacks for the next turn of the loop */
 	struct native_waiting *warm;
 	struct native_queued *queue; /* spawns that wait for a sandbox, the oldest first */
 	unsigned queued;
-	uv_timer_t retry; /* until the pool is filled (again) */
-	bool is_retry_open;
+	uv_timer_t retry;          /* until the pool is filled (again) */
+	bool has_retry, has_sweep; /* timers that are not closed yet */
 	uv_async_t wake;
 	bool is_closing, is_removing;
 	plane_runtime_done_fn closed;
@@ -85,15 +95,34 @@ void native_fill_soon(struct plane_native *native);
 void native_pool_open(struct plane_native *native);
 /** Nothing more is made; spawns that wait are refused. */
 void native_pool_stop(struct plane_native *native);
-void native_pool_close(struct plane_native *native, uv_close_cb closed);
-/** A parked sandbox, or NULL. */
-struct native_sandbox *native_parked(struct plane_native *native);
+/** A parked sandbox that is dressed with the tree, or with none for NULL; NULL when there is none.
+ */
+struct native_sandbox *native_parked(struct plane_native *native, const char *rootfs);
+/** The parked sandbox that suits the backend best; NULL when none does. */
+struct native_sandbox *native_choose(struct plane_native *native,
+	const struct plane_runtime_spawn *spawn, const struct plane_image *image);
+/** Ends a parked sandbox, so that another one is made in its place. */
+void native_retire(struct native_sandbox *sandbox);
 /** Tells who waits for it that the pool is warm, or why it cannot be. */
 void native_tell_warm(struct plane_native *native, const struct plane_error *err);
 
-/** Gives a parked sandbox the image and the backend's arguments, and starts it. */
+/** Gives a parked sandbox the image's tree and, unless -1, what is mounted at /plane-data. */
+int native_dress(struct native_sandbox *sandbox, const struct plane_image *image, int mount,
+	struct plane_error *err);
+/** Gives a parked sandbox to a backend: dresses it unless it is, and starts it. */
 int native_give(struct native_sandbox *sandbox, const struct plane_runtime_spawn *spawn,
-	struct plane_image *image, struct plane_error *err);
+	const struct plane_image *image, struct plane_error *err);
+
+/** The image, or NULL; valid until the next call of one of these functions. */
+const struct plane_image *native_image(
+	struct plane_native *native, const char *name, struct plane_error *err);
+/** A backend of the image was started; or a sandbox could not be dressed with it. */
+void native_images_started(struct plane_native *native, const char *rootfs);
+void native_images_failed(struct plane_native *native, const char *rootfs);
+/** Dresses parked sandboxes for the starts that are likely. */
+void native_dress_parked(struct plane_native *native);
+void native_images_open(struct plane_native *native);
+void native_images_finish(struct plane_native *native);
 
 /** The instance's range of user ids, claimed for as long as the machine runs or until released. */
 int native_uids_claim(
@@ -112,12 +141,14 @@ void native_start_remove(struct native_sandbox *sandbox);
 void native_run_list(struct native_waiting **list);
 /** Starts the backend in a parked sandbox and answers, or answers why not. */
 void native_start(struct native_sandbox *sandbox, const struct plane_runtime_spawn *spawn,
-	plane_runtime_spawned_fn spawned, void *data);
+	const struct plane_image *image, plane_runtime_spawned_fn spawned, void *data);
 /** Answers a spawn later. */
 void native_refuse(struct plane_native *native, plane_runtime_spawned_fn spawned, void *data,
 	const struct plane_error *err);
 
-/** Reads and writes sandboxes/<n>/record, lease and exit. */
+/** Names the boot of the machine, as the kernel does. */
+void native_boot_id(char id[64]);
+/** Reads and writes record, lease and exit of the sandbox. */
 int native_record_write(const struct native_sandbox *sandbox, struct plane_error *err);
 /** Fills backend, address, pids, deadline; opens pidfd (-1 when the shim is gone). */
 int native_record_read(struct native_sandbox *sandbox, struct plane_error *err);

@@ -2,6 +2,8 @@
  * when there is none. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
 
 #include "base/alloc.h"
 #include "base/log.h"
@@ -10,16 +12,32 @@
 #define TRIES_FOR_QUEUE 3 /* failures in a row after which waiting spawns are refused */
 #define RETRY_MIN_MS 250
 #define RETRY_MAX_MS 30000
-#define LOW_WATER 2  /* parked sandboxes below which the pool is filled at once */
-#define REFILL_MS 25 /* else a backend that starts now goes first */
-#define BUILDS_MAX 8 /* at once; libuv's workers do them */
+#define REFILL_MS                                                                                  \
+	10           /* from a start until its sandbox is replaced, while half the pool is there   \
+		      */
+#define BUILDS_MAX 2 /* at once; libuv's workers do them, at a low priority */
+#define BUILDS_MAX_WAITED_FOR 4
+#define BUILD_NICE 10
 
-struct native_sandbox *native_parked(struct plane_native *native)
+struct native_sandbox *native_parked(struct plane_native *native, const char *rootfs)
 {
-	for (unsigned i = 0; i < PLANE_NETWORK_MAX_SANDBOXES; i++)
-		if (native->sandboxes[i] && native->sandboxes[i]->state == NATIVE_PARKED)
-			return native->sandboxes[i];
+	for (unsigned i = 0; i < PLANE_NETWORK_MAX_SANDBOXES; i++) {
+		struct native_sandbox *s = native->sandboxes[i];
+		if (s && s->state == NATIVE_PARKED &&
+			(rootfs ? s->rootfs && strcmp(s->rootfs, rootfs) == 0 : !s->rootfs))
+			return s;
+	}
 	return NULL;
+}
+
+/* A mount belongs to one key: it is never there ahead. */
+struct native_sandbox *native_choose(struct plane_native *native,
+	const struct plane_runtime_spawn *spawn, const struct plane_image *image)
+{
+	struct native_sandbox *s = NULL;
+	if (spawn->executable->mount == PLANE_MOUNT_NONE)
+		s = native_parked(native, image->rootfs_path);
+	return s ? s : native_parked(native, NULL);
 }
 
 void native_tell_warm(struct plane_native *native, const struct plane_error *err)
@@ -39,10 +57,20 @@ static struct native_queued *dequeue(struct plane_native *native)
 
 static void serve_queue(struct plane_native *native)
 {
-	struct native_sandbox *s;
-	while (native->queue && (s = native_parked(native))) {
-		struct native_queued *first = dequeue(native);
-		native_start(s, &first->spawn, first->spawned, first->data);
+	while (native->queue) {
+		struct native_queued *first = native->queue;
+		struct plane_error err = { 0 };
+		const struct plane_image *image =
+			native_image(native, first->spawn.executable->image, &err);
+		struct native_sandbox *s =
+			image ? native_choose(native, &first->spawn, image) : NULL;
+		if (image && !s)
+			return;
+		first = dequeue(native);
+		if (s)
+			native_start(s, &first->spawn, image, first->spawned, first->data);
+		else
+			native_refuse(native, first->spawned, first->data, &err);
 		free(first);
 	}
 }
@@ -63,7 +91,10 @@ static void refuse_queue(struct plane_native *native)
 static void make_work(uv_work_t *work)
 {
 	struct native_sandbox *s = work->data;
+	(void)setpriority(
+		PRIO_PROCESS, 0, BUILD_NICE); /* of this thread, and the shim's until its start */
 	s->result = plane_sandbox_make(&s->native->host, s->index, &s->parts, &s->error);
+	(void)setpriority(PRIO_PROCESS, 0, 0);
 }
 
 static void on_retry(uv_timer_t *timer)
@@ -108,6 +139,7 @@ static void make_done(uv_work_t *work, int status)
 		return;
 	}
 	serve_queue(native);
+	native_dress_parked(native);
 	if (native_count(native, NATIVE_PARKED) >= native->pool_size)
 		native_tell_warm(native, NULL);
 	native_fill(native);
@@ -128,8 +160,8 @@ static int free_index(struct plane_native *native)
 
 void native_fill_soon(struct plane_native *native)
 {
-	bool is_urgent = native->queue || native_count(native, NATIVE_PARKED) < LOW_WATER;
-	if (is_urgent)
+	unsigned parked = native_count(native, NATIVE_PARKED);
+	if (native->queue || parked < (native->pool_size + 1) / 2)
 		native_fill(native);
 	else if (!native->is_closing && !uv_is_active((uv_handle_t *)&native->retry))
 		(void)uv_timer_start(&native->retry, on_retry, REFILL_MS, 0); /* succeeds */
@@ -140,9 +172,10 @@ void native_fill(struct plane_native *native)
 	unsigned making = native_count(native, NATIVE_MAKING);
 	unsigned have = native_count(native, NATIVE_PARKED) + making;
 	bool is_pausing = native->failures > 0 && uv_is_active((uv_handle_t *)&native->retry);
+	unsigned builds_max = native->queue ? BUILDS_MAX_WAITED_FOR : BUILDS_MAX;
 	if (native->is_closing || is_pausing)
 		return;
-	while (have < native->pool_size + native->queued && making < BUILDS_MAX) {
+	while (have < native->pool_size + native->queued && making < builds_max) {
 		int index = free_index(native);
 		if (index < 0)
 			break;
@@ -165,7 +198,6 @@ void native_pool_open(struct plane_native *native)
 {
 	(void)uv_timer_init(native->loop, &native->retry); /* always succeeds */
 	native->retry.data = native;
-	native->is_retry_open = true;
 }
 
 void native_pool_stop(struct plane_native *native)
@@ -174,10 +206,4 @@ void native_pool_stop(struct plane_native *native)
 	plane_error_set(&native->pool_error, -ECANCELED, "the drone stops");
 	refuse_queue(native);
 	native_tell_warm(native, &native->pool_error);
-}
-
-void native_pool_close(struct plane_native *native, uv_close_cb closed)
-{
-	native->is_retry_open = false;
-	uv_close((uv_handle_t *)&native->retry, closed);
 }

@@ -10,23 +10,7 @@
 #include "base/file.h"
 #include "base/json.h"
 
-/* Field 22 of /proc/<pid>/stat: with the boot's id it names a process for ever. 0: gone. */
-static int64_t start_time(pid_t pid)
-{
-	char path[32];
-	_cleanup_(plane_buffer_finish) struct plane_buffer text = { 0 };
-	unsigned long long ticks = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	if (plane_file_read(path, 4096, &text, NULL) < 0)
-		return 0;
-	char *at = strrchr(plane_buffer_text(&text), ')');
-	for (int field = 2; at && field < 22; field++)
-		at = strchr(at + 1, ' ');
-	return at && sscanf(at, "%llu", &ticks) == 1 ? (int64_t)ticks : 0;
-}
-
-static void boot_id(char id[64])
+void native_boot_id(char id[64])
 {
 	_cleanup_(plane_buffer_finish) struct plane_buffer text = { 0 };
 
@@ -37,14 +21,11 @@ static void boot_id(char id[64])
 
 int native_record_write(const struct native_sandbox *s, struct plane_error *err)
 {
-	char boot[64];
 	_cleanup_free_ char *path = plane_sandbox_path(native_host(s->native), s->index, "record");
-
-	boot_id(boot);
-	_cleanup_json_ json_t *json =
-		json_pack("{s:s,s:s,s:s,s:I,s:I,s:I}", "backend", s->backend, "address", s->address,
-			"boot_id", boot, "shim", (json_int_t)s->parts.shim, "shim_start",
-			(json_int_t)start_time(s->parts.shim), "init", (json_int_t)s->parts.init);
+	_cleanup_json_ json_t *json = json_pack("{s:s,s:s,s:s,s:I,s:I,s:I}", "backend", s->backend,
+		"address", s->address, "boot_id", s->native->boot_id, "shim",
+		(json_int_t)s->parts.shim, "shim_start", (json_int_t)s->parts.shim_start, "init",
+		(json_int_t)s->parts.init);
 	_cleanup_free_ char *text = plane_json_dump(json);
 	return plane_file_replace(path, text, strlen(text), 0600, false, err);
 }
@@ -56,7 +37,6 @@ int native_record_read(struct native_sandbox *s, struct plane_error *err)
 	_cleanup_(plane_buffer_finish) struct plane_buffer text = { 0 }, bytes = { 0 };
 	const char *backend, *address, *boot;
 	int64_t shim, start, init;
-	char now[64];
 	int code = plane_file_read(path, 65536, &text, err);
 
 	if (code < 0)
@@ -83,12 +63,12 @@ int native_record_read(struct native_sandbox *s, struct plane_error *err)
 	s->parts = (struct plane_sandbox_parts){ .index = s->index,
 		.shim = (pid_t)shim,
 		.init = (pid_t)init,
+		.shim_start = start,
 		.pidfd = -1,
 		.control = -1 };
-	boot_id(now);
-	if (strcmp(now, boot) == 0) {
+	if (strcmp(s->native->boot_id, boot) == 0) {
 		s->parts.pidfd = (int)syscall(SYS_pidfd_open, s->parts.shim, 0);
-		if (s->parts.pidfd >= 0 && start_time(s->parts.shim) != start) {
+		if (s->parts.pidfd >= 0 && plane_sandbox_start_time(s->parts.shim) != start) {
 			close(s->parts.pidfd); /* another process has its number now */
 			s->parts.pidfd = -1;
 		}

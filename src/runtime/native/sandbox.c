@@ -1,7 +1,9 @@
 /* Making and removing sandboxes: everything slow, none of it while a user waits. */
 #include "runtime/native/sandbox.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -11,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -40,9 +43,79 @@ int plane_sandbox_shim_file(struct plane_error *err)
 	return plane_steal_fd(&fd);
 }
 
+static bool is_in_memory(const char *path)
+{
+	struct statfs fs;
+	return statfs(path, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+}
+
+char *plane_sandbox_memory(const char *instance_id, struct plane_error *err)
+{
+	bool uses_shm = !is_in_memory("/run") && is_in_memory("/dev/shm");
+	_cleanup_free_ char *path = uses_shm ? plane_strdupf("/dev/shm/plane-%s", instance_id)
+					     : plane_strdupf("/run/plane/%s", instance_id);
+	struct stat st;
+
+	/* open to others: the controller's state is mounted beside */
+	if (!uses_shm && plane_file_make_directories("/run/plane", 0755, err) < 0)
+		return NULL;
+	if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+		(void)plane_error_errno(err, "make directory %s", path);
+		return NULL;
+	}
+	if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
+		(st.st_mode & 077) != 0) {
+		(void)plane_error_set(err, -EPERM,
+			"%s is not a directory of ours alone: remove it and start again", path);
+		return NULL;
+	}
+	return STEAL(path);
+}
+
+int plane_sandbox_skeleton(const char *directory, struct plane_error *err)
+{
+	static const char *const directories[] = { "", "/proc", "/sys", "/dev", "/etc" };
+	static const char *const files[] = { "hosts", "hostname", "resolv.conf" };
+
+	for (size_t i = 0; i < sizeof(directories) / sizeof(*directories); i++) {
+		_cleanup_free_ char *path =
+			plane_strdupf("%s/skeleton%s", directory, directories[i]);
+		if ((mkdir(path, 0755) < 0 && errno != EEXIST) || chmod(path, 0755) < 0)
+			return plane_error_errno(err, "make directory %s", path);
+	}
+	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+		_cleanup_free_ char *path =
+			plane_strdupf("%s/skeleton/etc/%s", directory, files[i]);
+		int code = plane_file_replace(path, "", 0, 0644, false, err);
+		if (code < 0)
+			return code;
+	}
+	return 0;
+}
+
+int64_t plane_sandbox_start_time(pid_t pid)
+{
+	char path[32];
+	_cleanup_(plane_buffer_finish) struct plane_buffer text = { 0 };
+	unsigned long long ticks = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	if (plane_file_read(path, 4096, &text, NULL) < 0)
+		return 0;
+	char *at = strrchr(plane_buffer_text(&text), ')');
+	for (int field = 2; at && field < 22; field++)
+		at = strchr(at + 1, ' ');
+	return at && sscanf(at, "%llu", &ticks) == 1 ? (int64_t)ticks : 0;
+}
+
 char *plane_sandbox_path(const struct plane_sandbox_host *host, unsigned index, const char *file)
 {
-	return plane_strdupf("%s/sandboxes/%u%s%s", host->directory, index, *file ? "/" : "", file);
+	return plane_strdupf("%s/%u%s%s", host->memory, index, *file ? "/" : "", file);
+}
+
+char *plane_sandbox_disk(const struct plane_sandbox_host *host, unsigned index)
+{
+	return plane_strdupf("%s/sandboxes/%u", host->directory, index);
 }
 
 void plane_sandbox_group(unsigned index, char name[16])
@@ -50,24 +123,30 @@ void plane_sandbox_group(unsigned index, char name[16])
 	snprintf(name, 16, "s%u", index);
 }
 
-static int make_directory(
-	const struct plane_sandbox_host *host, unsigned index, struct plane_error *err)
+static int open_directory(const char *path, struct plane_error *err)
 {
-	static const char *const names[] = { "", "upper", "work", "stage" };
-	static const char zero[8];
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
-		_cleanup_free_ char *path = plane_sandbox_path(host, index, names[i]);
-		if (mkdir(path, 0700) < 0)
-			return plane_error_errno(err, "make directory %s", path);
-	}
-	_cleanup_free_ char *lease = plane_sandbox_path(host, index, "lease");
-	int code = plane_file_replace(lease, zero, sizeof(zero), 0600, false, err);
-	if (code < 0)
-		return code;
-	_cleanup_free_ char *path = plane_sandbox_path(host, index, "");
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 ? plane_error_errno(err, "open %s", path) : fd;
+}
+
+static int make_memory(
+	const struct plane_sandbox_host *host, unsigned index, struct plane_error *err)
+{
+	static const char zero[8];
+	_cleanup_free_ char *path = plane_sandbox_path(host, index, "");
+	_cleanup_free_ char *lease = plane_sandbox_path(host, index, "lease");
+
+	if (mkdir(path, 0700) < 0)
+		return plane_error_errno(err, "make directory %s", path);
+	int code = plane_file_replace(lease, zero, sizeof(zero), 0600, false, err);
+	return code < 0 ? code : open_directory(path, err);
+}
+
+static int take_disk(const struct plane_sandbox_host *host, unsigned index, struct plane_error *err)
+{
+	_cleanup_free_ char *path = plane_sandbox_disk(host, index);
+	int code = plane_scratch_take(host->scratch, path, err);
+	return code < 0 ? code : open_directory(path, err);
 }
 
 /* posix_spawn shares memory with the child until execve: it costs the same from a big process. */
@@ -126,25 +205,27 @@ static int await_parked(int control, pid_t *init, struct plane_error *err)
 int plane_sandbox_make(const struct plane_sandbox_host *host, unsigned index,
 	struct plane_sandbox_parts *parts, struct plane_error *err)
 {
-	_cleanup_close_ int directory = make_directory(host, index, err);
+	_cleanup_close_ int directory = make_memory(host, index, err);
 	if (directory < 0)
 		return directory;
+	_cleanup_close_ int disk = take_disk(host, index, err);
+	if (disk < 0)
+		return disk;
 	_cleanup_close_ int netns = plane_netns_create(err);
 	if (netns < 0)
 		return netns;
-	struct plane_cgroup_limits limits = { .pids_max = PLANE_SANDBOX_PIDS };
 	char group[16];
 	int ends[2], code;
 	plane_sandbox_group(index, group);
 	*parts = (struct plane_sandbox_parts){ .index = index, .pidfd = -1, .control = -1 };
 	if ((code = plane_network_attach(host->network, netns, index, parts->address, err)) < 0 ||
 		(code = plane_cgroup_make(host->cgroups, group, err)) < 0 ||
-		(code = plane_cgroup_limit(host->cgroups, group, &limits, err)) < 0)
+		(code = plane_cgroup_limit_pids(host->cgroups, group, PLANE_SANDBOX_PIDS, err)) < 0)
 		return code;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
 		return plane_error_errno(err, "make a socket");
 	int fds[PLANE_SHIM_FD_COUNT] = { (int)(host->first_id + index * PLANE_SHIM_IDS), 0, 0,
-		ends[1], netns, host->seccomp_fd, directory };
+		ends[1], netns, host->seccomp_fd, directory, disk };
 	code = start_shim(host, fds, &parts->shim, err);
 	close(ends[1]);
 	_cleanup_close_ int control = ends[0];
@@ -153,6 +234,7 @@ int plane_sandbox_make(const struct plane_sandbox_host *host, unsigned index,
 	_cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, parts->shim, 0);
 	if (pidfd < 0)
 		return plane_error_errno(err, "open the shim's process");
+	parts->shim_start = plane_sandbox_start_time(parts->shim);
 	code = await_parked(control, &parts->init, err);
 	if (code == 0)
 		code = plane_cgroup_attach(host->cgroups, group, parts->init, err);
@@ -170,6 +252,7 @@ int plane_sandbox_remove(
 	const struct plane_sandbox_host *host, unsigned index, struct plane_error *err)
 {
 	_cleanup_free_ char *path = plane_sandbox_path(host, index, "");
+	_cleanup_free_ char *disk = plane_sandbox_disk(host, index);
 	char group[16];
 
 	plane_sandbox_group(index, group);
@@ -178,6 +261,10 @@ int plane_sandbox_remove(
 		code = plane_cgroup_remove(host->cgroups, group, 5000, err);
 	if (code == 0)
 		code = plane_network_detach(host->network, index, err);
+	if (code == 0)
+		code = plane_scratch_give_back(
+			host->scratch, disk, host->first_id + index * PLANE_SHIM_IDS, err);
+	/* the last, since it is what tells the next drone that something is left */
 	if (code == 0)
 		code = plane_file_remove_tree(path, err);
 	return code;

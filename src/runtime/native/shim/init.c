@@ -7,6 +7,7 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,7 +102,7 @@ static int mask(void)
 	return 0;
 }
 
-static int park(void)
+static int make_mounts(void)
 {
 	umask(0);
 	for (size_t i = 0; i < sizeof(mounts) / sizeof(*mounts); i++)
@@ -116,12 +117,13 @@ static int park(void)
 /* Attaches the overlay and, in it, what was mounted ahead; then nothing of the host is left. */
 static int enter_root(int root, int mount_fd)
 {
-	static const char *const parts[] = { "proc", "sys", "dev" };
+	static const char *const parts[] = { "proc", "sys", "dev", "etc/hosts", "etc/hostname",
+		"etc/resolv.conf" };
 	char target[32];
 
 	if (syscall(SYS_move_mount, root, "", AT_FDCWD, "root", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return -1;
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
 		snprintf(target, sizeof(target), "root/%s", parts[i]);
 		if (mount(parts[i], target, NULL, MS_BIND | MS_REC, NULL) < 0)
 			return -1;
@@ -192,46 +194,90 @@ static int become_user(const struct shim_start *start)
 	return 0;
 }
 
-static void child(const struct shim_start *start, int report, int out, int err,
-	const struct sock_fprog *filter)
+static int install_filter(int seccomp)
+{
+	struct sock_fprog filter = { 0 };
+	struct stat st;
+
+	if (fstat(seccomp, &st) < 0)
+		return -1;
+	filter.len = (unsigned short)((size_t)st.st_size / sizeof(struct sock_filter));
+	filter.filter = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, seccomp, 0);
+	if (filter.filter == MAP_FAILED || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -1;
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter);
+}
+
+static void refuse(const struct shim_init *init, const char *format, ...)
+	__attribute__((format(printf, 2, 3), noreturn));
+
+static void refuse(const struct shim_init *init, const char *format, ...)
 {
 	char text[PLANE_SHIM_TEXT_MAX];
-	const char *step = "prepare";
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	ssize_t n = write(init->report, text, strlen(text) + 1);
+	_exit(n > 0 ? 127 : 126);
+}
+
+/* All that needs no knowledge of the backend, the filter's compilation above all. */
+static void prepare_backend(const struct shim_init *init)
+{
+	const char *step = NULL;
 	sigset_t none;
-	int error = 0;
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	setsid();
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
 	int null = open("/dev/null", O_RDONLY);
-	if (null < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
-		error = errno, step = "open the standard streams";
+	if (null < 0 || dup2(null, 0) < 0 || dup2(init->out, 1) < 0 || dup2(init->err, 2) < 0)
+		step = "open the standard streams";
+	else if (syscall(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC) < 0 ||
+		 install_filter(init->seccomp) < 0)
+		step = "install the system call filter";
+	if (step)
+		refuse(init, "%s: %s", step, strerror(errno));
+}
+
+static void become_backend(const struct shim_init *init, const struct shim_start *start)
+{
+	const char *step = NULL;
+
+	if (setsid() < 0)
+		step = "begin a session";
 	else if (set_limits(start) < 0)
-		error = errno, step = "set resource limits";
+		step = "set resource limits";
 	else if (become_user(start) < 0)
-		error = errno, step = "become the image's user";
+		step = "become the image's user";
 	else if (start->head->uid != 0 && shim_clear_capabilities() < 0)
-		error = errno, step = "clear capabilities";
+		step = "clear capabilities";
 	else if (chdir(start->workdir) < 0)
-		error = errno, step = "change to the work directory";
-	else if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-		 syscall(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC) < 0 ||
-		 prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter) < 0)
-		error = errno, step = "install the system call filter";
-	if (error) {
-		snprintf(text, sizeof(text), "%s (%s) in image %s: %s", step, start->workdir,
-			start->image, strerror(error));
-	} else {
-		error = exec_backend(start);
-		if (error == ENOENT)
-			snprintf(text, sizeof(text), "no such command %s in image %s",
-				start->argv[0], start->image);
-		else
-			snprintf(text, sizeof(text), "execute %s in image %s: %s", start->argv[0],
-				start->image, strerror(error));
-	}
-	ssize_t n = write(report, text, strlen(text) + 1);
-	_exit(n > 0 ? 127 : 126);
+		step = "change to the work directory";
+	if (step)
+		refuse(init, "%s (%s) in image %s: %s", step, start->workdir, start->image,
+			strerror(errno));
+}
+
+void shim_backend_main(const struct shim_init *init)
+{
+	struct shim_start start = { 0 };
+	char byte;
+	int fd, count;
+
+	prepare_backend(init);
+	if (shim_receive(init->socket, &byte, 1, &fd, 1, &count) != 1 || count != 1 ||
+		!shim_start_read(fd, &start))
+		refuse(init, "bad start message");
+	become_backend(init, &start);
+	int error = exec_backend(&start);
+	if (error == ENOENT)
+		refuse(init, "no such command %s in image %s", start.argv[0], start.image);
+	refuse(init, "execute %s in image %s: %s", start.argv[0], start.image, strerror(error));
 }
 
 static pid_t main_child;
@@ -262,69 +308,59 @@ static void reap_until_end(int socket)
 	}
 }
 
-static void start_backend(int socket, const struct shim_start *start, int out, int err,
-	const struct sock_fprog *filter)
+static void fail(const struct shim_init *init, const char *what)
 {
-	char text[PLANE_SHIM_TEXT_MAX];
-	int report[2];
-
-	if (pipe2(report, O_CLOEXEC) < 0) {
-		shim_fail(socket, "make a pipe: %s", strerror(errno));
-		_exit(126);
-	}
-	main_child = fork();
-	if (main_child == 0) {
-		close(report[0]);
-		child(start, report[1], out, err, filter);
-	}
-	close(report[1]);
-	close(out);
-	close(err);
-	ssize_t n = main_child < 0 ? -1 : read(report[0], text, sizeof(text) - 1);
-	if (n != 0) {
-		shim_fail(socket, "%.*s", n > 0 ? (int)n : 14, n > 0 ? text : "fork: no memory");
-		_exit(127);
-	}
-	close(report[0]);
-	char running = PLANE_SHIM_RUNNING;
-	(void)shim_send(socket, &running, 1, NULL, 0); /* a dead shim takes us with it */
+	shim_fail(init->socket, "%s: %s", what, strerror(errno));
+	_exit(125);
 }
 
-void shim_init_main(int socket, int out, int err, int seccomp)
+static void park(const struct shim_init *init)
 {
 	struct sigaction action = { .sa_handler = forward };
-	struct shim_start start = { 0 };
-	struct sock_fprog filter = { 0 };
-	struct stat st;
 	char byte = 0;
-	int fds[4], count;
+	int count;
 
-	if (shim_receive(socket, &byte, 1, fds, 0, &count) != 1)
+	if (shim_receive(init->socket, &byte, 1, NULL, 0, &count) != 1)
 		_exit(125);
 	if (setresgid(0, 0, 0) < 0 || setgroups(0, NULL) < 0 || setresuid(0, 0, 0) < 0 ||
-		prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || park() < 0 || fstat(seccomp, &st) < 0) {
-		shim_fail(socket, "mount a sandbox: %s", strerror(errno));
-		_exit(125);
-	}
-	filter.len = (unsigned short)((size_t)st.st_size / sizeof(struct sock_filter));
-	filter.filter = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, seccomp, 0);
+		prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || make_mounts() < 0)
+		fail(init, "mount a sandbox");
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
 	byte = PLANE_SHIM_PARKED;
-	(void)shim_send(socket, &byte, 1, NULL, 0);
-	if (shim_receive(socket, &byte, 1, fds, 4, &count) != 1 || count < 2 ||
-		!shim_start_read(fds[0], &start) || filter.filter == MAP_FAILED)
+	(void)shim_send(init->socket, &byte, 1, NULL, 0); /* a dead shim takes us with it */
+}
+
+static void dress(const struct shim_init *init)
+{
+	char byte = 0;
+	int fds[2], count;
+
+	if (shim_receive(init->socket, &byte, 1, fds, 2, &count) != 1 || count < 1)
 		_exit(125);
-	if (unshare(CLONE_NEWCGROUP) < 0 || sethostname(start.backend, strlen(start.backend)) < 0 ||
-		enter_root(fds[1], count > 2 ? fds[2] : -1) < 0 || shim_drop_capabilities() < 0) {
-		shim_fail(socket, "enter the root of image %s: %s", start.image, strerror(errno));
-		_exit(125);
-	}
-	prctl(PR_SET_DUMPABLE, 0);
-	close(fds[0]);
-	start_backend(socket, &start, out, err, &filter);
-	reap_until_end(socket);
+	if (unshare(CLONE_NEWCGROUP) < 0 || enter_root(fds[0], count > 1 ? fds[1] : -1) < 0 ||
+		shim_drop_capabilities() < 0)
+		fail(init, "enter the image's root");
+	(void)prctl(PR_SET_DUMPABLE, 0); /* valid arguments: cannot fail */
+	for (int i = 0; i < count; i++)
+		close(fds[i]);
+}
+
+void shim_init_main(const struct shim_init *init)
+{
+	park(init);
+	dress(init);
+	main_child = fork();
+	if (main_child < 0)
+		fail(init, "fork the backend");
+	if (main_child == 0)
+		shim_backend_main(init);
+	close(init->out);
+	close(init->err);
+	close(init->report);
+	close(init->seccomp);
+	reap_until_end(init->socket);
 	_exit(255);
 }
 

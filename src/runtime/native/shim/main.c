@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -26,15 +27,20 @@
 extern int mount(const char *, const char *, const char *, unsigned long, const void *);
 
 static struct {
-	int control, listener, init_socket, timer, pidfd, userns;
+	int control, listener, init_socket, report, timer, pidfd, userns;
+	int out_end, err_end; /* of the backend's streams, until it is started */
 	pid_t init;
 	uint32_t first_id;
 	int signal;
-	bool is_started, is_running, is_expired;
+	bool is_dressed, is_started, is_running, is_expired;
 	volatile const int64_t *lease;
 	struct shim_log log;
 	struct shim_stream out, err;
-} shim = { .control = PLANE_SHIM_FD_CONTROL, .listener = -1, .log = { .fd = -1 } };
+} shim = { .control = PLANE_SHIM_FD_CONTROL, .listener = -1, .report = -1, .log = { .fd = -1 } };
+
+/* Made anew for each sandbox, on its tmpfs, and bound over the image's. */
+static const char *const etc_files[] = { "stage/etc/hosts", "stage/etc/hostname",
+	"stage/etc/resolv.conf" };
 
 static void die(const char *what)
 {
@@ -82,63 +88,55 @@ static void write_map(const char *name)
 }
 
 /* A descriptor from the host's mount namespace cannot be mounted on in ours. */
-static bool reopen_directory(void)
+static bool reopen_disk(void)
 {
 	char path[4096];
-	ssize_t n = readlink("/proc/self/fd/6", path, sizeof(path) - 1);
-	_Static_assert(PLANE_SHIM_FD_DIRECTORY == 6, "the path above names it");
+	ssize_t n = readlink("/proc/self/fd/7", path, sizeof(path) - 1);
+	_Static_assert(PLANE_SHIM_FD_DISK == 7, "the path above names it");
 
 	if (n < 0)
 		return false;
 	path[n] = 0;
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || dup3(fd, PLANE_SHIM_FD_DIRECTORY, O_CLOEXEC) < 0)
+	if (fd < 0 || dup3(fd, PLANE_SHIM_FD_DISK, O_CLOEXEC) < 0)
 		return false;
 	close(fd);
-	return true;
+	return fchdir(PLANE_SHIM_FD_DISK) == 0;
 }
 
-/* The upper layer as far as it is known before the backend is: making files takes longer than
- * filling them. */
 static bool prepare_upper(void)
 {
-	static const char *const directories[] = { "upper", "upper/etc", "upper/proc", "upper/sys",
-		"upper/dev" };
-	static const char *const files[] = { "upper/etc/hosts", "upper/etc/hostname",
-		"upper/etc/resolv.conf" };
+	return chmod("upper", 0755) == 0 && chown("upper", shim.first_id, shim.first_id) == 0;
+}
 
-	for (size_t i = 0; i < sizeof(directories) / sizeof(*directories); i++)
-		if ((mkdir(directories[i], 0755) < 0 && errno != EEXIST) ||
-			chmod(directories[i], 0755) < 0 ||
-			chown(directories[i], shim.first_id, shim.first_id) < 0)
+static bool prepare_etc(void)
+{
+	for (size_t i = 0; i < sizeof(etc_files) / sizeof(*etc_files); i++) {
+		int fd = open(etc_files[i], O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+		if (fd < 0 || fchown(fd, shim.first_id, shim.first_id) < 0)
 			return false;
-	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
-		int fd =
-			open(files[i], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-		bool is_made = fd >= 0 && fchmod(fd, 0644) == 0 &&
-			       fchown(fd, shim.first_id, shim.first_id) == 0;
-		if (fd >= 0)
-			close(fd);
-		if (!is_made)
-			return false;
+		close(fd);
 	}
 	return true;
 }
 
+/* The working directory is from now on the one on disk, and all names are relative to it. */
 static void prepare_mounts(void)
 {
-	static const char *const directories[] = { "proc", "sys", "dev", "root", "lower" };
+	static const char *const directories[] = { "stage/proc", "stage/sys", "stage/dev",
+		"stage/root", "stage/lower", "stage/skeleton", "stage/etc" };
 
 	if (setns(PLANE_SHIM_FD_NETNS, CLONE_NEWNET) < 0 || unshare(CLONE_NEWNS) < 0 ||
-		mount(NULL, "/", NULL, MS_PRIVATE_REC, NULL) < 0 || !reopen_directory() ||
-		fchdir(PLANE_SHIM_FD_DIRECTORY) < 0 || !prepare_upper() ||
-		mount("tmpfs", "stage", "tmpfs", 2 | 4, "mode=755,size=64k") < 0 ||
-		chdir("stage") < 0)
+		mount(NULL, "/", NULL, MS_PRIVATE_REC, NULL) < 0 || !reopen_disk() ||
+		!prepare_upper() ||
+		mount("tmpfs", "stage", "tmpfs", 2 | 4, "mode=755,size=64k") < 0)
 		die("prepare mounts");
 	for (size_t i = 0; i < sizeof(directories) / sizeof(*directories); i++)
 		if (mkdir(directories[i], 0755) < 0)
 			die("prepare directories");
-	if (mount("sysfs", "sys", "sysfs", 1 | 2 | 4 | 8, NULL) < 0)
+	if (!prepare_etc())
+		die("prepare files of /etc");
+	if (mount("sysfs", "stage/sys", "sysfs", 1 | 2 | 4 | 8, NULL) < 0)
 		die("mount sysfs");
 }
 
@@ -153,7 +151,35 @@ static void make_stream(struct shim_stream *stream, const char *name, int *write
 	*write_end = ends[1];
 }
 
-static int out_end, err_end;
+static void run_init(int socket, int report)
+{
+	struct shim_init init = { .socket = socket,
+		.out = shim.out_end,
+		.err = shim.err_end,
+		.report = report,
+		.seccomp = PLANE_SHIM_FD_SECCOMP };
+
+	close(shim.control);
+	close(PLANE_SHIM_FD_NETNS);
+	close(PLANE_SHIM_FD_DIRECTORY);
+	close(PLANE_SHIM_FD_DISK);
+	close(shim.listener);
+	close(shim.init_socket);
+	close(shim.report);
+	shim_init_main(&init);
+}
+
+/* The host's name is set by the shim, since init has no more rights than it needs. */
+static void enter_uts(void)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/uts", shim.init);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || setns(fd, CLONE_NEWUTS) < 0)
+		die("enter the sandbox's uts namespace");
+	close(fd);
+}
 
 static void make_init(void)
 {
@@ -162,57 +188,56 @@ static void make_init(void)
 		.pidfd = (uint64_t)(uintptr_t)&shim.pidfd,
 		.exit_signal = SIGCHLD };
 	char path[64], byte = 'G';
-	int ends[2];
+	int ends[2], report[2];
 
-	make_stream(&shim.out, "stdout", &out_end);
-	make_stream(&shim.err, "stderr", &err_end);
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+	make_stream(&shim.out, "stdout", &shim.out_end);
+	make_stream(&shim.err, "stderr", &shim.err_end);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0 ||
+		pipe2(report, O_CLOEXEC) < 0)
 		die("make a socket");
+	shim.init_socket = ends[0];
+	shim.report = report[0];
+	/* init begins where it may look around: the directory on disk is closed to it */
+	if (chdir("stage") < 0)
+		die("enter the stage");
 	shim.init = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 	if (shim.init < 0)
 		die("make namespaces");
-	if (shim.init == 0) {
-		close(shim.control);
-		close(PLANE_SHIM_FD_NETNS);
-		close(PLANE_SHIM_FD_DIRECTORY);
-		close(shim.listener);
-		close(ends[0]);
-		shim_init_main(ends[1], out_end, err_end, PLANE_SHIM_FD_SECCOMP);
-	}
+	if (shim.init == 0)
+		run_init(ends[1], report[1]);
 	close(ends[1]);
-	shim.init_socket = ends[0];
+	close(report[1]);
+	if (fchdir(PLANE_SHIM_FD_DISK) < 0)
+		die("leave the stage");
 	write_map("uid_map");
 	write_map("gid_map");
+	enter_uts();
 	snprintf(path, sizeof(path), "/proc/%d/ns/user", shim.init);
 	shim.userns = open(path, O_RDONLY | O_CLOEXEC);
-	if (shim.userns < 0 || shim_send(ends[0], &byte, 1, NULL, 0) != 1)
+	if (shim.userns < 0 || shim_send(shim.init_socket, &byte, 1, NULL, 0) != 1)
 		die("start the sandbox's init");
 }
 
-static int write_upper(const char *path, const char *text)
+static bool write_etc(const char *path, const char *text)
 {
-	int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
 	size_t len = strlen(text);
-	int result = fd < 0 || write(fd, text, len) != (ssize_t)len;
+	int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	bool is_written = fd >= 0 && write(fd, text, len) == (ssize_t)len;
 
 	if (fd >= 0)
 		close(fd);
-	return result ? -1 : 0;
+	return is_written;
 }
 
-static int fill_upper(const struct shim_start *start)
+static bool fill_etc(const struct shim_start *start)
 {
 	char hosts[512], hostname[128];
 
-	if (start->head->has_mount &&
-		(mkdir("upper/plane-data", 0755) < 0 ||
-			chown("upper/plane-data", shim.first_id, shim.first_id) < 0))
-		return -1;
 	snprintf(hosts, sizeof(hosts), "127.0.0.1\tlocalhost\n%s\t%s\n", start->address,
 		start->backend);
 	snprintf(hostname, sizeof(hostname), "%s\n", start->backend);
-	return write_upper("upper/etc/hosts", hosts) | write_upper("upper/etc/hostname", hostname) |
-	       write_upper("upper/etc/resolv.conf", start->resolv);
+	return write_etc(etc_files[0], hosts) && write_etc(etc_files[1], hostname) &&
+	       write_etc(etc_files[2], start->resolv);
 }
 
 /* Maps the ids of a detached mount: those of the disk, from 0, become those of the sandbox. */
@@ -231,60 +256,111 @@ static int configure(int fs, const char *key, const char *value)
 	return (int)syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, value, 0);
 }
 
-static int make_overlay(int rootfs)
+/* Attaches a layer below the overlay. */
+static bool add_lower(int owned_tree, const char *target)
 {
-	int lower = idmapped(rootfs);
+	bool is_added = owned_tree >= 0 && idmapped(owned_tree) >= 0 &&
+			syscall(SYS_move_mount, owned_tree, "", AT_FDCWD, target,
+				MOVE_MOUNT_F_EMPTY_PATH) == 0;
 
-	if (lower < 0 || syscall(SYS_move_mount, lower, "", AT_FDCWD, "stage/lower",
-				 MOVE_MOUNT_F_EMPTY_PATH) < 0)
+	if (owned_tree >= 0)
+		close(owned_tree);
+	return is_added;
+}
+
+/* The skeleton is the upper of the two: what is mounted on must be no link of the image's. */
+static int make_overlay(int owned_rootfs)
+{
+	int skeleton = (int)syscall(
+		SYS_open_tree, AT_FDCWD, "../../skeleton", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+	if (!add_lower(owned_rootfs, "stage/lower") || !add_lower(skeleton, "stage/skeleton"))
 		return -1;
 	int fs = (int)syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC);
-	if (fs < 0 || configure(fs, "source", "plane") < 0 ||
-		configure(fs, "lowerdir", "stage/lower") < 0 ||
-		configure(fs, "upperdir", "upper") < 0 || configure(fs, "workdir", "work") < 0 ||
-		syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+	if (fs < 0)
 		return -1;
-	return (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID);
+	int tree = -1;
+	if (configure(fs, "source", "plane") == 0 &&
+		configure(fs, "lowerdir", "stage/skeleton:stage/lower") == 0 &&
+		configure(fs, "upperdir", "upper") == 0 && configure(fs, "workdir", "work") == 0 &&
+		configure(fs, "index", "off") == 0 &&
+		syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+		tree = (int)syscall(
+			SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID);
+	close(fs);
+	return tree;
+}
+
+static void give_up(const char *what)
+{
+	shim_fail(shim.control, "%s: %s", what, strerror(errno));
+	kill_sandbox();
+}
+
+/* The image's tree, ahead of the start or just before it. `fds`: rootfs, lock[, mount]. */
+static void dress(const int *fds, int count)
+{
+	int give[2] = { -1, -1 };
+	char byte = PLANE_SHIM_DRESS;
+
+	if (shim.is_dressed || count < 2)
+		return shim_fail(shim.control, "bad message: dress");
+	shim.is_dressed = true;
+	give[0] = make_overlay(fds[0]);
+	if (give[0] < 0)
+		return give_up("make the overlay on the image");
+	if (count > 2) {
+		give[1] = idmapped(fds[2]);
+		if (give[1] < 0 || (mkdir("upper/plane-data", 0755) < 0 && errno != EEXIST) ||
+			chown("upper/plane-data", shim.first_id, shim.first_id) < 0)
+			return give_up("map ids of the mount");
+	}
+	if (shim_send(shim.init_socket, &byte, 1, give, count > 2 ? 2 : 1) != 1)
+		return give_up("dress the sandbox");
+	for (int i = 0; i < 2; i++)
+		if (give[i] >= 0)
+			close(give[i]);
+	/* fds[1], the image's lock, stays open as long as the shim lives */
 }
 
 static void start(const int *fds, int count)
 {
 	static struct shim_start start;
-	int give[3], given = 2;
-	char byte = 'S';
+	char byte = PLANE_SHIM_START;
 
-	if (shim.is_started || count < 3 || !shim_start_read(fds[0], &start))
-		return shim_fail(shim.control, "bad start message");
+	if (!shim.is_dressed || shim.is_started || count < 1 || !shim_start_read(fds[0], &start))
+		return shim_fail(shim.control, "bad message: start");
 	shim.is_started = true;
+	/* parked at a low priority, it runs at the ordinary one, with init and the backend */
+	(void)setpriority(PRIO_PGRP, 0, 0);
 	shim_log_open(&shim.log, start.log_path, start.head->log_max_bytes);
 	uid_t owner = shim.first_id + start.head->uid;
-	if (fchdir(PLANE_SHIM_FD_DIRECTORY) < 0 || fill_upper(&start) < 0 ||
-		fchown(out_end, owner, (gid_t)-1) < 0 || fchown(err_end, owner, (gid_t)-1) < 0) {
-		shim_fail(shim.control, "fill the sandbox: %s", strerror(errno));
-		return kill_sandbox();
-	}
-	close(out_end);
-	close(err_end);
-	give[0] = fds[0];
-	give[1] = make_overlay(fds[1]);
-	if (give[1] < 0) {
-		shim_fail(shim.control, "overlay on image %s: %s", start.image, strerror(errno));
-		return kill_sandbox();
-	}
-	if (start.head->has_mount && count > 3) {
-		give[given++] = idmapped(fds[3]);
-		if (give[2] < 0) {
-			shim_fail(shim.control, "map ids of the mount: %s", strerror(errno));
-			return kill_sandbox();
-		}
-	}
-	if (shim_send(shim.init_socket, &byte, 1, give, given) != 1)
-		shim_fail(shim.control, "start the backend: %s", strerror(errno));
-	for (int i = 1; i < given; i++)
-		close(give[i]);
+	if (!fill_etc(&start) || sethostname(start.backend, strlen(start.backend)) < 0 ||
+		fchown(shim.out_end, owner, (gid_t)-1) < 0 ||
+		fchown(shim.err_end, owner, (gid_t)-1) < 0)
+		return give_up("fill the sandbox");
+	if (shim_send(shim.init_socket, &byte, 1, fds, 1) != 1)
+		return give_up("start the backend");
+	close(shim.out_end);
+	close(shim.err_end);
 	close(fds[0]);
-	close(fds[1]); /* fds[2], the image's lock, stays open as long as the shim lives */
 	check_deadline();
+}
+
+/* The backend's process closed the pipe: by being executed, or with a text that tells why not. */
+static void on_report(void)
+{
+	char text[PLANE_SHIM_TEXT_MAX], running = PLANE_SHIM_RUNNING;
+	ssize_t n = read(shim.report, text, sizeof(text) - 1);
+
+	close(shim.report);
+	shim.report = -1;
+	if (n > 0) {
+		shim_fail(shim.control, "%.*s", (int)n, text);
+	} else if (shim.is_started) {
+		shim.is_running = true;
+		(void)shim_send(shim.control, &running, 1, NULL, 0); /* the drone may be gone */
+	}
 }
 
 static void on_control(void)
@@ -300,7 +376,9 @@ static void on_control(void)
 			kill_sandbox(); /* nobody can ever use a parked one whose drone is gone */
 		return;
 	}
-	if (packet[0] == PLANE_SHIM_START)
+	if (packet[0] == PLANE_SHIM_DRESS)
+		dress(fds, count);
+	else if (packet[0] == PLANE_SHIM_START)
 		start(fds, count);
 	else if (packet[0] == PLANE_SHIM_SIGNAL)
 		(void)syscall(SYS_pidfd_send_signal, shim.pidfd, SIGTERM, NULL, 0);
@@ -330,7 +408,6 @@ static void on_init(void)
 		memcpy(text + 1, &pid, sizeof(pid));
 		n = 1 + (long)sizeof(pid);
 	}
-	shim.is_running = shim.is_running || text[0] == PLANE_SHIM_RUNNING;
 	(void)shim_send(shim.control, text, (size_t)n, NULL, 0); /* the drone may be gone */
 }
 
@@ -341,6 +418,8 @@ static void finish(void)
 	char text[128];
 
 	(void)waitid(P_PID, (id_t)shim.init, &info, WEXITED);
+	if (shim.report >= 0)
+		on_report();
 	if (shim.is_started)
 		for (int i = 0; i < 2; i++) {
 			while (streams[i]->fd >= 0 && shim_log_take(&shim.log, streams[i]))
@@ -355,7 +434,7 @@ static void finish(void)
 		info.si_code == CLD_EXITED ? shim.signal : info.si_status,
 		shim.is_expired ? "true" : "false", shim.is_running ? "true" : "false");
 	int fd = openat(PLANE_SHIM_FD_DIRECTORY, "exit.tmp", O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	if (fd < 0 || write(fd, text, (size_t)len) != len || fsync(fd) < 0 ||
+	if (fd < 0 || write(fd, text, (size_t)len) != len ||
 		renameat(PLANE_SHIM_FD_DIRECTORY, "exit.tmp", PLANE_SHIM_FD_DIRECTORY, "exit") < 0)
 		_exit(1);
 	_exit(0);
@@ -389,11 +468,13 @@ static void turn(void)
 	struct pollfd polls[] = { { shim.control, POLLIN, 0 }, { shim.listener, POLLIN, 0 },
 		{ shim.init_socket, POLLIN, 0 }, { shim.timer, POLLIN, 0 },
 		{ shim.pidfd, POLLIN, 0 }, { shim.is_started ? shim.out.fd : -1, POLLIN, 0 },
-		{ shim.is_started ? shim.err.fd : -1, POLLIN, 0 } };
+		{ shim.is_started ? shim.err.fd : -1, POLLIN, 0 }, { shim.report, POLLIN, 0 } };
 	uint64_t ticks;
 
-	if (poll(polls, 7, -1) < 0)
+	if (poll(polls, sizeof(polls) / sizeof(*polls), -1) < 0)
 		return;
+	if (polls[7].revents)
+		on_report();
 	if (polls[5].revents)
 		(void)shim_log_take(&shim.log, &shim.out);
 	if (polls[6].revents)

@@ -10,12 +10,14 @@ enum {
 	PLANE_SHIM_FD_CONTROL = 3, /* SOCK_SEQPACKET to the drone */
 	PLANE_SHIM_FD_NETNS,
 	PLANE_SHIM_FD_SECCOMP,   /* struct sock_filter[] */
-	PLANE_SHIM_FD_DIRECTORY, /* of the sandbox: lease, exit, control, upper, work, stage */
+	PLANE_SHIM_FD_DIRECTORY, /* of the sandbox, in memory: lease, exit, control */
+	PLANE_SHIM_FD_DISK,      /* of the sandbox, on disk: upper, work, stage */
 	PLANE_SHIM_FD_COUNT
 };
 
 /* First byte of a packet, drone to shim. */
-#define PLANE_SHIM_START 'S'  /* descriptors: struct plane_shim_start, rootfs, lock[, mount] */
+#define PLANE_SHIM_DRESS 'I'  /* descriptors: rootfs, lock[, mount]; once, before the start */
+#define PLANE_SHIM_START 'S'  /* descriptor: struct plane_shim_start */
 #define PLANE_SHIM_SIGNAL 'T' /* SIGTERM to the first process */
 #define PLANE_SHIM_KILL 'K'
 #define PLANE_SHIM_DEADLINE 'D' /* the lease file has changed */
@@ -42,7 +44,6 @@ struct plane_shim_start {
 	uint32_t group_count;
 	uint32_t groups[PLANE_SHIM_GROUPS_MAX];
 	uint32_t argc, envc;
-	uint32_t has_mount;
 	int64_t log_max_bytes;
 	int64_t cpu_seconds; /* 0: no limit */
 };

@@ -45,8 +45,16 @@ void shim_fail(int socket, const char *format, ...) __attribute__((format(printf
 long shim_receive(int socket, void *bytes, size_t size, int *fds, int max, int *count);
 long shim_send(int socket, const void *bytes, size_t size, const int *fds, int count);
 
+/* What init is made with: write ends of the backend's standard streams; where the backend's
+ * process reports why it cannot be executed (closed by execve); the system call filter. */
+struct shim_init {
+	int socket, out, err, report, seccomp;
+};
+
 /** pid 1 of the sandbox; never returns. */
-void shim_init_main(int socket, int out, int err, int seccomp) __attribute__((noreturn));
+void shim_init_main(const struct shim_init *init) __attribute__((noreturn));
+/** The process that becomes the backend: waits on the socket for the start file. */
+void shim_backend_main(const struct shim_init *init) __attribute__((noreturn));
 /** Bounds the capabilities of this process and its children; then no new privileges. */
 int shim_drop_capabilities(void);
 int shim_clear_capabilities(void);

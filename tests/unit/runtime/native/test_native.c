@@ -34,6 +34,17 @@ int plane_image_resolve(const char *images_dir, const char *name, struct plane_i
 	return 0;
 }
 
+char *plane_image_full_name(const char *name, struct plane_error *err)
+{
+	return plane_strdup(name);
+}
+
+/* Each spawn has a command of its own. */
+bool plane_image_is_current(const char *images_dir, const struct plane_image *image)
+{
+	return false;
+}
+
 void plane_image_finish(struct plane_image *image)
 {
 	for (char **word = image->argv; word && *word; word++)
