@@ -22,6 +22,7 @@
 #include "controller/sweep.h"
 
 #define POOL_THREADS 32
+#define WORKERS 4 /* nodes' and status streams' work on the store, each in its own order */
 #define WAITING_CONNECTS_MAX 24 /* the other threads stay free for the rest */
 #define MAX_BODY_BYTES (2u << 20)
 #define MAX_CONNECTIONS 4096
@@ -92,6 +93,7 @@ static void finish_if_idle(struct plane_controller *controller)
 	uv_close((uv_handle_t *)&controller->lost_timer, NULL);
 	uv_close((uv_handle_t *)&controller->acks_timer, NULL);
 	plane_strand_close(controller->strand, NULL, NULL);
+	plane_http_pool_close(STEAL(controller->workers), NULL, NULL);
 	plane_hub_close(controller->hub, on_hub_closed, controller);
 }
 
@@ -243,7 +245,7 @@ static void serve(struct plane_controller *controller)
 {
 	plane_hub_set_receiver(controller->hub, on_hub_event, controller);
 	plane_hub_set_wait_limit(controller->hub, WAITING_CONNECTS_MAX);
-	controller->strand = plane_strand_create(&controller->loop);
+	controller->strand = plane_strand_create(&controller->loop, controller->workers);
 	start_signal(controller, 0, SIGTERM);
 	start_signal(controller, 1, SIGINT);
 	start_timer(
@@ -278,6 +280,9 @@ static int start_and_serve(struct plane_controller *controller, struct plane_err
 	controller->hub = plane_hub_create(&controller->loop, err);
 	if (!controller->hub)
 		return err->code;
+	controller->workers = plane_http_pool_create(&controller->loop, WORKERS, err);
+	if (!controller->workers)
+		return err->code;
 	result = open_server(controller, err);
 	if (result < 0)
 		return result;
@@ -291,6 +296,8 @@ static void release(struct plane_controller *controller)
 	/* only after a start that failed: */
 	if (controller->server && !controller->is_server_closed)
 		plane_http_server_close(controller->server, NULL, NULL);
+	if (controller->workers)
+		plane_http_pool_close(controller->workers, NULL, NULL);
 	if (controller->hub)
 		plane_hub_close(controller->hub, NULL, NULL);
 	(void)uv_run(&controller->loop, UV_RUN_DEFAULT);

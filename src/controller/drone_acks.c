@@ -14,7 +14,7 @@
 #define SYNC_AFTER_MS 20
 
 struct sync_job {
-	uv_work_t work;
+	struct plane_http_job work; /* first: cast back */
 	struct plane_controller *controller;
 	int64_t node_id;
 	int64_t *events;
@@ -24,9 +24,9 @@ struct sync_job {
 
 static void sync_soon(struct plane_controller *controller);
 
-static void run_sync(uv_work_t *work)
+static void run_sync(struct plane_http_job *work)
 {
-	struct sync_job *job = work->data;
+	struct sync_job *job = (struct sync_job *)work;
 	struct plane_error err = { 0 };
 	job->is_failed = plane_store_sync(job->controller->store, &err) < 0;
 	if (job->is_failed)
@@ -40,11 +40,10 @@ static void acknowledge(struct plane_drone_session *drone, int64_t event_id)
 }
 
 /* A drone that has connected anew meanwhile may hear of events of before: they are stored. */
-static void after_sync(uv_work_t *work, int status)
+static void after_sync(struct plane_http_job *work)
 {
-	struct sync_job *job = work->data;
+	struct sync_job *job = (struct sync_job *)work;
 	struct plane_drone_session *drone = plane_drone_session_find(job->controller, job->node_id);
-	(void)status; /* never cancelled */
 	if (drone) {
 		drone->is_syncing = false;
 		/* not acknowledged, they come again on the drone's next connection */
@@ -60,14 +59,14 @@ static void after_sync(uv_work_t *work, int status)
 static void start_sync(struct plane_drone_session *drone)
 {
 	struct sync_job *job = PLANE_NEW(struct sync_job);
-	job->work.data = job;
+	job->work = (struct plane_http_job){ .run = run_sync, .done = after_sync };
 	job->controller = drone->base.controller;
 	job->node_id = drone->base.node_id;
 	job->events = STEAL(drone->unacked_events);
 	job->count = drone->unacked_count;
 	drone->unacked_count = 0;
 	drone->is_syncing = true;
-	(void)uv_queue_work(&job->controller->loop, &job->work, run_sync, after_sync);
+	plane_http_pool_submit(job->controller->workers, &job->work);
 }
 
 static void on_timer(uv_timer_t *timer)

@@ -18,7 +18,10 @@ struct message_job {
 	json_t *json; /* the message borrows from it */
 	struct plane_drone_message message;
 	bool is_refused; /* renewal */
+	bool is_stored;  /* event, together with one before it */
 };
+
+#define REPORTS_MAX 64 /* in one transaction */
 
 static struct plane_controller *controller_of(const struct message_job *job)
 {
@@ -43,21 +46,45 @@ static enum plane_job_result run_heartbeat(struct message_job *job)
 	return PLANE_JOB_DONE; /* the next one is near */
 }
 
+/* This event and those that wait right behind it. */
+static size_t gather(struct message_job *first, struct message_job *jobs[REPORTS_MAX],
+	struct plane_store_report reports[REPORTS_MAX])
+{
+	size_t count = 0;
+	struct plane_job *next = &first->base;
+	for (; next && count < REPORTS_MAX; next = next->next) {
+		struct message_job *job = (struct message_job *)next;
+		if (next->run != first->base.run || job->message.kind != PLANE_DRONE_BACKEND_EVENT)
+			break;
+		jobs[count] = job;
+		reports[count++] = (struct plane_store_report){ .backend = job->message.backend,
+			.state = &job->message.state };
+	}
+	return count;
+}
+
 static enum plane_job_result run_event(struct message_job *job)
 {
+	struct message_job *jobs[REPORTS_MAX];
+	struct plane_store_report reports[REPORTS_MAX];
+	struct plane_controller *controller = controller_of(job);
 	struct plane_error err = { 0 };
-	const struct plane_drone_message *message = &job->message;
-	bool is_changed = false;
-	int64_t time_ms = 0;
-	if (plane_store_backend_update(controller_of(job)->store, message->backend,
-		    job->drone->base.node_id, &message->state, &is_changed, &time_ms, &err) < 0)
-		return retry(job, "backend event", &err);
-	if (is_changed) {
-		plane_info_backend(
-			message->backend, "%s", plane_backend_status_text(message->state.status));
-		plane_hub_publish_state(
-			controller_of(job)->hub, message->backend, &message->state, time_ms);
+	if (job->is_stored)
+		return PLANE_JOB_DONE;
+	size_t count = gather(job, jobs, reports);
+	if (plane_store_backend_update(
+		    controller->store, job->drone->base.node_id, reports, count, &err) < 0)
+		return retry(job, "backend events", &err);
+	for (size_t i = 0; i < count; i++) {
+		jobs[i]->is_stored = true;
+		if (reports[i].is_changed)
+			plane_hub_publish_state(controller->hub, reports[i].backend,
+				reports[i].state, reports[i].time_ms);
 	}
+	for (size_t i = 0; i < count; i++)
+		if (reports[i].is_changed)
+			plane_info_backend(reports[i].backend, "%s",
+				plane_backend_status_text(reports[i].state->status));
 	return PLANE_JOB_DONE;
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/text.h"
+#include "net/wake.h"
 
 struct queued_event {
 	struct plane_hub_event event;
@@ -22,7 +23,7 @@ struct topic {
 };
 
 struct plane_hub {
-	uv_async_t async;
+	struct plane_wake wake;
 	uv_mutex_t mutex; /* guards queue and waiters */
 	uv_cond_t waiters_changed;
 	struct queued_event *queue_first, *queue_last;
@@ -75,28 +76,27 @@ static void deliver_queue(struct plane_hub *hub, bool is_delivered)
 	}
 }
 
-static void on_async(uv_async_t *async)
+static void on_wake(struct plane_wake *wake)
 {
-	deliver_queue(async->data, true);
+	deliver_queue(wake->poll.data, true);
 }
 
 struct plane_hub *plane_hub_create(uv_loop_t *loop, struct plane_error *err)
 {
 	struct plane_hub *hub = PLANE_NEW(struct plane_hub);
-	int result = uv_async_init(loop, &hub->async, on_async);
-	if (result < 0) {
-		plane_error_set(err, result, "make the hub's wake-up: %s", uv_strerror(result));
+	if (plane_wake_init(loop, &hub->wake, on_wake, err) < 0) {
+		(void)plane_error_prefix(err, "make the hub's wake-up");
 		free(hub);
 		return NULL;
 	}
-	hub->async.data = hub;
+	hub->wake.poll.data = hub;
 	hub->waiter_limit = 1;
 	if (uv_mutex_init(&hub->mutex) < 0 || uv_cond_init(&hub->waiters_changed) < 0)
 		abort(); /* only without memory */
 	return hub;
 }
 
-static void on_async_closed(uv_handle_t *handle)
+static void on_wake_closed(uv_handle_t *handle)
 {
 	struct plane_hub *hub = handle->data;
 	void (*on_closed)(void *data) = hub->on_closed;
@@ -118,7 +118,7 @@ void plane_hub_close(struct plane_hub *hub, void (*on_closed)(void *data), void 
 {
 	hub->on_closed = on_closed;
 	hub->closed_data = data;
-	uv_close((uv_handle_t *)&hub->async, on_async_closed);
+	plane_wake_close(&hub->wake, on_wake_closed);
 }
 
 static void push(struct plane_hub *hub, struct queued_event *queued)
@@ -140,7 +140,7 @@ static void push(struct plane_hub *hub, struct queued_event *queued)
 	if (wakes)
 		uv_cond_broadcast(&hub->waiters_changed);
 	uv_mutex_unlock(&hub->mutex);
-	(void)uv_async_send(&hub->async); /* fails only for a handle that is no async */
+	plane_wake_send(&hub->wake);
 }
 
 void plane_hub_publish_state(struct plane_hub *hub, const char *backend,

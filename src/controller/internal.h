@@ -33,7 +33,8 @@ struct plane_controller {
 
 	/* loop thread only */
 	uv_loop_t loop;
-	struct plane_strand *strand; /* the controller's own store work */
+	struct plane_http_pool *workers; /* of all strands */
+	struct plane_strand *strand;     /* the controller's own store work */
 	struct plane_node_session *sessions;
 	uv_signal_t signals[2];
 	uv_timer_t heartbeat_timer, cleanup_timer, lost_timer, acks_timer;

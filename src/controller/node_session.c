@@ -230,7 +230,7 @@ void plane_node_session_start(struct plane_node_session *owned_session, struct p
 	struct plane_controller *controller = session->controller;
 	session->ws = ws;
 	session->phase = PLANE_SESSION_HANDSHAKE;
-	session->strand = plane_strand_create(&controller->loop);
+	session->strand = plane_strand_create(&controller->loop, controller->workers);
 	(void)uv_timer_init(&controller->loop, &session->timer); /* always succeeds */
 	session->timer.data = session;
 	(void)uv_timer_start(&session->timer, on_handshake_timeout, HANDSHAKE_TIMEOUT_MS, 0);

@@ -120,7 +120,7 @@ static void on_start(void *data, struct plane_http_stream *stream)
 	struct status_stream *status = data;
 	struct plane_controller *controller = status->controller;
 	status->stream = stream;
-	status->strand = plane_strand_create(&controller->loop);
+	status->strand = plane_strand_create(&controller->loop, controller->workers);
 	plane_metrics_add(&controller->metrics, PLANE_METRIC_STREAMS, 1);
 	(void)uv_timer_init(&controller->loop, &status->keep_alive_timer); /* always succeeds */
 	status->keep_alive_timer.data = status;

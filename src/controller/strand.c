@@ -1,6 +1,7 @@
-/* One uv_work_t a strand: a batch of jobs in order, retried from where it stopped. */
+/* One job of the pool a strand: a batch of jobs in order, retried from where it stopped. */
 #include "controller/strand.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "base/alloc.h"
@@ -10,8 +11,8 @@
 #define RETRY_MAX_MS 5000
 
 struct plane_strand {
-	uv_loop_t *loop;
-	uv_work_t work;
+	struct plane_http_pool *pool;
+	struct plane_http_job work;
 	uv_timer_t retry_timer;
 	struct plane_job *waiting_first, *waiting_last;
 	struct plane_job *batch;     /* owned by the pool thread while it works */
@@ -52,9 +53,14 @@ static void finish_closing(struct plane_strand *strand)
 	uv_close((uv_handle_t *)&strand->retry_timer, on_timer_closed);
 }
 
-static void work(uv_work_t *request)
+static struct plane_strand *strand_of(struct plane_http_job *work)
 {
-	struct plane_strand *strand = request->data;
+	return (struct plane_strand *)((char *)work - offsetof(struct plane_strand, work));
+}
+
+static void run_batch(struct plane_http_job *work)
+{
+	struct plane_strand *strand = strand_of(work);
 	struct plane_job *job = strand->batch;
 	while (job && job->run(job) == PLANE_JOB_DONE)
 		job = job->next;
@@ -89,10 +95,9 @@ static void pause_strand(struct plane_strand *strand)
 	(void)uv_timer_start(&strand->retry_timer, on_retry, strand->retry_ms, 0); /* not closing */
 }
 
-static void after_work(uv_work_t *request, int status)
+static void after_batch(struct plane_http_job *work)
 {
-	(void)status; /* never cancelled by us */
-	struct plane_strand *strand = request->data;
+	struct plane_strand *strand = strand_of(work);
 	struct plane_job *job = strand->batch, *end = strand->batch_end;
 	strand->batch = strand->batch_end = NULL;
 	if (end)
@@ -121,15 +126,14 @@ static void start(struct plane_strand *strand)
 	strand->batch = strand->waiting_first;
 	strand->waiting_first = strand->waiting_last = NULL;
 	strand->is_working = true;
-	strand->work.data = strand;
-	/* fails only without a callback */
-	(void)uv_queue_work(strand->loop, &strand->work, work, after_work);
+	plane_http_pool_submit(strand->pool, &strand->work);
 }
 
-struct plane_strand *plane_strand_create(uv_loop_t *loop)
+struct plane_strand *plane_strand_create(uv_loop_t *loop, struct plane_http_pool *pool)
 {
 	struct plane_strand *strand = PLANE_NEW(struct plane_strand);
-	strand->loop = loop;
+	strand->pool = pool;
+	strand->work = (struct plane_http_job){ .run = run_batch, .done = after_batch };
 	(void)uv_timer_init(loop, &strand->retry_timer); /* always succeeds */
 	strand->retry_timer.data = strand;
 	return strand;

@@ -1,4 +1,4 @@
-/* Ordered background work of one owner: jobs run on the loop's thread pool, one after another,
+/* Ordered background work of one owner: jobs run on a thread pool, one after another,
  * and are finished on the loop thread. While one batch runs the next gathers. */
 #ifndef PLANE_CONTROLLER_STRAND_H
 #define PLANE_CONTROLLER_STRAND_H
@@ -7,6 +7,8 @@
 #include <stddef.h>
 
 #include <uv.h>
+
+#include "net/http_pool.h"
 
 enum plane_job_result {
 	PLANE_JOB_DONE,
@@ -25,7 +27,8 @@ struct plane_job {
 
 struct plane_strand;
 
-struct plane_strand *plane_strand_create(uv_loop_t *loop);
+/** `pool` belongs to `loop` and is closed after the strand. */
+struct plane_strand *plane_strand_create(uv_loop_t *loop, struct plane_http_pool *pool);
 /** Loop thread. False when `plane_strand_length` has reached the limit: the job is cancelled. */
 bool plane_strand_submit(struct plane_strand *strand, struct plane_job *owned_job);
 /** Jobs that are waiting or running. */

@@ -7,13 +7,14 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "net/wake.h"
 
 struct job_list {
 	struct plane_http_job *first, **last;
 };
 
 struct plane_http_pool {
-	uv_async_t async;
+	struct plane_wake wake;
 	pthread_mutex_t mutex;
 	pthread_cond_t wakeup;
 	struct job_list todo, finished;
@@ -57,7 +58,7 @@ static void *thread_main(void *data)
 			job->run(job);
 			pthread_mutex_lock(&pool->mutex);
 			list_add(&pool->finished, job);
-			uv_async_send(&pool->async);
+			plane_wake_send(&pool->wake);
 		} else if (pool->is_closing) {
 			break;
 		} else {
@@ -68,7 +69,7 @@ static void *thread_main(void *data)
 	return NULL;
 }
 
-static void on_async_closed(uv_handle_t *handle)
+static void on_wake_closed(uv_handle_t *handle)
 {
 	struct plane_http_pool *pool = handle->data;
 	void (*on_closed)(void *data) = pool->on_closed;
@@ -83,16 +84,16 @@ static void on_async_closed(uv_handle_t *handle)
 
 static void finish_if_idle(struct plane_http_pool *pool)
 {
-	if (!pool->is_closing || pool->unfinished || uv_is_closing((uv_handle_t *)&pool->async))
+	if (!pool->is_closing || pool->unfinished || plane_wake_is_closing(&pool->wake))
 		return;
 	for (int i = 0; i < pool->thread_count; i++)
 		pthread_join(pool->threads[i], NULL);
-	uv_close((uv_handle_t *)&pool->async, on_async_closed);
+	plane_wake_close(&pool->wake, on_wake_closed);
 }
 
-static void on_async(uv_async_t *async)
+static void on_wake(struct plane_wake *wake)
 {
-	struct plane_http_pool *pool = async->data;
+	struct plane_http_pool *pool = wake->poll.data;
 	for (;;) {
 		pthread_mutex_lock(&pool->mutex);
 		struct plane_http_job *job = list_take(&pool->finished);
@@ -113,13 +114,13 @@ struct plane_http_pool *plane_http_pool_create(
 	uv_loop_t *loop, int threads, struct plane_error *err)
 {
 	struct plane_http_pool *pool = PLANE_NEW(struct plane_http_pool);
-	int result = uv_async_init(loop, &pool->async, on_async);
+	int result = plane_wake_init(loop, &pool->wake, on_wake, err);
 	if (result < 0) {
-		plane_error_set(err, result, "start worker threads: %s", uv_strerror(result));
+		(void)plane_error_prefix(err, "start worker threads");
 		free(pool);
 		return NULL;
 	}
-	pool->async.data = pool;
+	pool->wake.poll.data = pool;
 	pthread_mutex_init(&pool->mutex, NULL);
 	pthread_cond_init(&pool->wakeup, NULL);
 	list_init(&pool->todo);
@@ -149,7 +150,7 @@ void plane_http_pool_submit(struct plane_http_pool *pool, struct plane_http_job 
 		pthread_cond_signal(&pool->wakeup);
 	} else {
 		list_add(&pool->finished, job);
-		uv_async_send(&pool->async);
+		plane_wake_send(&pool->wake);
 	}
 	pthread_mutex_unlock(&pool->mutex);
 }
@@ -161,6 +162,6 @@ void plane_http_pool_close(struct plane_http_pool *pool, void (*on_closed)(void 
 	pool->on_closed = on_closed;
 	pool->data = data;
 	pthread_cond_broadcast(&pool->wakeup);
-	uv_async_send(&pool->async); /* the last look is on_async's */
+	plane_wake_send(&pool->wake); /* the last look is on_wake's */
 	pthread_mutex_unlock(&pool->mutex);
 }

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "net/channel.h"
+#include "net/wake.h"
 
 #define LOOK_MS 7000
 
@@ -26,7 +27,7 @@ struct plane_control {
 	struct plane_control_listener listener;
 	uv_loop_t *loop;
 	struct plane_channel *channel;
-	uv_async_t async;
+	struct plane_wake wake;
 	uv_timer_t timer;
 	bool was_connected;
 	pthread_mutex_t mutex;
@@ -44,7 +45,7 @@ static void add_errand(
 	pthread_mutex_lock(&control->mutex);
 	LL_PREPEND(control->errands, errand);
 	pthread_mutex_unlock(&control->mutex);
-	(void)uv_async_send(&control->async); /* always succeeds */
+	plane_wake_send(&control->wake);
 }
 
 void plane_control_ask(void *control, const char *token)
@@ -70,9 +71,9 @@ static void send_errand(
 		(void)plane_channel_send(control->channel, plane_proxy_message_write(&message));
 }
 
-static void on_async(uv_async_t *async)
+static void on_wake(struct plane_wake *wake)
 {
-	struct plane_control *control = async->data;
+	struct plane_control *control = wake->poll.data;
 	pthread_mutex_lock(&control->mutex);
 	struct errand *errand = STEAL(control->errands);
 	pthread_mutex_unlock(&control->mutex);
@@ -158,15 +159,18 @@ static void on_disconnected(void *data)
 /* ---- lifetime ---- */
 
 struct plane_control *plane_control_create(uv_loop_t *loop, struct plane_proxy_shared *shared,
-	const struct plane_control_listener *listener)
+	const struct plane_control_listener *listener, struct plane_error *err)
 {
 	struct plane_control *control = PLANE_NEW(struct plane_control);
 	control->shared = shared;
 	control->listener = *listener;
 	control->loop = loop;
+	if (plane_wake_init(loop, &control->wake, on_wake, err) < 0) {
+		free(control);
+		return NULL;
+	}
 	pthread_mutex_init(&control->mutex, NULL);
-	(void)uv_async_init(loop, &control->async, on_async); /* fails for want of memory only */
-	control->async.data = control;
+	control->wake.poll.data = control;
 	(void)uv_timer_init(loop, &control->timer); /* always succeeds */
 	control->timer.data = control;
 	return control;
@@ -192,7 +196,7 @@ void plane_control_close(struct plane_control *control)
 	if (control->channel)
 		plane_channel_close(control->channel, NULL, NULL);
 	control->channel = NULL;
-	uv_close((uv_handle_t *)&control->async, NULL);
+	plane_wake_close(&control->wake, NULL);
 	uv_close((uv_handle_t *)&control->timer, NULL);
 }
 

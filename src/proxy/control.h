@@ -16,9 +16,10 @@ struct plane_control_listener {
 	void (*on_revoked)(void *data, const char *backend, const char *user);
 };
 
-/** Makes the queue; nothing is sent before plane_control_start. */
+/** Makes the queue; nothing is sent before plane_control_start. NULL when the process has no
+ * descriptor left. */
 struct plane_control *plane_control_create(uv_loop_t *loop, struct plane_proxy_shared *shared,
-	const struct plane_control_listener *listener);
+	const struct plane_control_listener *listener, struct plane_error *err);
 int plane_control_start(struct plane_control *control, const char *name, struct plane_error *err);
 
 /** For plane_routes_create: a route is to be asked for. Any thread. */

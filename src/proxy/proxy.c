@@ -274,7 +274,12 @@ int plane_proxy_run(const struct plane_proxy_config *config, struct plane_error 
 		plane_name_random(plane_node_prefix(PLANE_NODE_PROXY), proxy->name);
 	raise_file_limit(proxy);
 	proxy->shared.config = config;
-	proxy->shared.control = plane_control_create(&proxy->loop, &proxy->shared, &listener);
+	proxy->shared.control = plane_control_create(&proxy->loop, &proxy->shared, &listener, err);
+	if (!proxy->shared.control) {
+		(void)uv_loop_close(&proxy->loop); /* nothing is on it yet */
+		free(proxy);
+		return err->code;
+	}
 	proxy->shared.routes = plane_routes_create(plane_control_ask, proxy->shared.control);
 	proxy->shared.activity = plane_activity_create();
 	start_signal(proxy, 0, SIGTERM);

@@ -11,6 +11,7 @@
 struct fixture {
 	uv_loop_t loop;
 	struct plane_hub *hub;
+	struct plane_http_pool *workers;
 	struct plane_hub_subscription first, second;
 	char seen[256];
 };
@@ -22,6 +23,8 @@ static int set_up(void **state)
 	assert_int_equal(uv_loop_init(&fixture->loop), 0);
 	fixture->hub = plane_hub_create(&fixture->loop, &err);
 	assert_non_null(fixture->hub);
+	fixture->workers = plane_http_pool_create(&fixture->loop, 2, &err);
+	assert_non_null(fixture->workers);
 	*state = fixture;
 	return 0;
 }
@@ -31,6 +34,7 @@ static int tear_down(void **state)
 	struct fixture *fixture = *state;
 	plane_hub_unsubscribe(fixture->hub, &fixture->first);
 	plane_hub_unsubscribe(fixture->hub, &fixture->second);
+	plane_http_pool_close(fixture->workers, NULL, NULL);
 	plane_hub_close(fixture->hub, NULL, NULL);
 	uv_run(&fixture->loop, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&fixture->loop), 0);
@@ -176,7 +180,7 @@ static void turn_until_empty(struct fixture *fixture, struct plane_strand *stran
 static void jobs_of_a_strand_stay_in_order_even_when_one_is_retried(void **state)
 {
 	struct fixture *fixture = *state;
-	struct plane_strand *strand = plane_strand_create(&fixture->loop);
+	struct plane_strand *strand = plane_strand_create(&fixture->loop, fixture->workers);
 	submit(fixture, strand, 'a', 0);
 	submit(fixture, strand, 'b', 1);
 	submit(fixture, strand, 'c', 0);
@@ -189,7 +193,7 @@ static void jobs_of_a_strand_stay_in_order_even_when_one_is_retried(void **state
 static void closing_a_strand_cancels_what_has_not_begun(void **state)
 {
 	struct fixture *fixture = *state;
-	struct plane_strand *strand = plane_strand_create(&fixture->loop);
+	struct plane_strand *strand = plane_strand_create(&fixture->loop, fixture->workers);
 	submit(fixture, strand, 'a', 0);
 	submit(fixture, strand, 'b', 0);
 	plane_strand_close(strand, NULL, NULL);
