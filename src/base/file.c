@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -152,4 +154,14 @@ int plane_file_remove_tree(const char *path, struct plane_error *err)
 	if (lstat(path, &st) < 0)
 		return errno == ENOENT ? 0 : plane_error_errno(err, "look at %s", path);
 	return remove_entry(AT_FDCWD, path, st.st_dev, err);
+}
+
+void plane_file_spread_directories(const char *path)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int flags = 0;
+	if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0)
+		return;
+	flags |= FS_TOPDIR_FL;
+	(void)ioctl(fd, FS_IOC_SETFLAGS, &flags); /* a file system without it has its own ways */
 }

@@ -23,6 +23,14 @@ int plane_file_replace(const char *path, const void *bytes, size_t len, mode_t m
 /** Makes the directory and its parents; existing ones are fine and keep their mode. */
 int plane_file_make_directories(const char *path, mode_t mode, struct plane_error *err);
 
+/**
+ * Asks the file system to place directories that are made in this one apart from each other, where
+ * it knows how (ext2 to ext4: chattr(1) +T). ext4 passes over every inode of a group that was freed
+ * within the last minutes, one by one, for each new file: a group that others use is slow. Best
+ * effort.
+ */
+void plane_file_spread_directories(const char *path);
+
 /** Writes all of it, going on after EINTR and short writes. */
 int plane_file_write_all(int fd, const void *bytes, size_t len, struct plane_error *err);
 

@@ -19,6 +19,8 @@
 #include "model/names.h"
 
 #define TICK_MS 250
+#define SETTLE_MS 5  /* longer than a backend that starts at once needs until it is ready */
+#define WORKERS "12" /* of libuv: sandboxes are made and removed on them, and both wait a lot */
 #define PRUNE_TICKS (3600 * 1000 / TICK_MS)
 #define KEEP_ENDED_MS (6 * 3600 * 1000)
 
@@ -34,7 +36,7 @@ struct drone {
 	const struct plane_drone_config *config;
 	uv_loop_t loop;
 	uv_signal_t signals[2];
-	uv_timer_t tick;
+	uv_timer_t tick, settle;
 	char name[PLANE_NAME_SIZE];
 	struct plane_journal *journal;
 	struct plane_local_clock clock;
@@ -56,6 +58,18 @@ static void on_event(void *data, int64_t id, const char *backend,
 	plane_drone_metrics_event(drone->metrics);
 	if (drone->is_agent_open)
 		plane_agent_event(drone->agent, id, backend, state, timestamp_ms);
+}
+
+static void on_settle(uv_timer_t *timer)
+{
+	struct drone *drone = timer->data;
+	plane_supervisor_settle(drone->supervisor);
+}
+
+static void on_gathered(void *data)
+{
+	struct drone *drone = data;
+	(void)uv_timer_start(&drone->settle, on_settle, SETTLE_MS, 0); /* succeeds */
 }
 
 static void on_renew(void *data, const char *backend)
@@ -115,6 +129,7 @@ static void close_handles(struct drone *drone)
 	for (int i = 0; i < 2; i++)
 		uv_close((uv_handle_t *)&drone->signals[i], NULL);
 	uv_close((uv_handle_t *)&drone->tick, NULL);
+	uv_close((uv_handle_t *)&drone->settle, NULL);
 	plane_drone_metrics_close(drone->metrics);
 }
 
@@ -130,6 +145,7 @@ static void on_runtime_closed(void *data, const struct plane_error *err)
 		plane_error("end what runs: %s", err->message);
 	else if (drone->is_removing)
 		plane_supervisor_all_ended(drone->supervisor);
+	plane_supervisor_settle(drone->supervisor);
 	drone->is_runtime_open = false;
 	drone->is_agent_open = false;
 	plane_agent_close(drone->agent, on_agent_closed, drone);
@@ -215,7 +231,7 @@ static int open_runtime(struct drone *drone, struct plane_error *err)
 	const struct plane_drone_config *config = drone->config;
 	struct plane_supervisor_config supervisor = { .journal = drone->journal,
 		.clock = &drone->clock,
-		.listener = { drone, on_event, on_renew },
+		.listener = { drone, on_event, on_gathered, on_renew },
 		.grace_ms = config->grace_ms,
 		.startup_timeout_ms = config->startup_timeout_ms };
 	struct plane_native_config native = { .data_dir = config->data_dir,
@@ -260,6 +276,8 @@ static void on_failed_start_closed(void *data, const struct plane_error *err)
 
 static int start_and_serve(struct drone *drone, struct plane_error *err)
 {
+	(void)uv_timer_init(&drone->loop, &drone->settle); /* always succeeds */
+	drone->settle.data = drone;
 	int result = open_journal(drone, err);
 	if (result == 0)
 		result = plane_drone_metrics_open(
@@ -272,6 +290,7 @@ static int start_and_serve(struct drone *drone, struct plane_error *err)
 		if (drone->is_runtime_open)
 			drone->runtime->impl->close(drone->runtime, on_failed_start_closed, NULL);
 		plane_drone_metrics_close(drone->metrics);
+		uv_close((uv_handle_t *)&drone->settle, NULL);
 		(void)uv_run(&drone->loop, UV_RUN_DEFAULT);
 		return result;
 	}
@@ -308,6 +327,7 @@ int plane_drone_run(const struct plane_drone_config *config, struct plane_error 
 		return result;
 	struct drone *drone = PLANE_NEW(struct drone);
 	drone->config = config;
+	(void)setenv("UV_THREADPOOL_SIZE", WORKERS, false); /* fewer are only slower */
 	result = uv_loop_init(&drone->loop);
 	if (result < 0) {
 		free(drone);

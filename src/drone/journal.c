@@ -142,26 +142,51 @@ static int record_end(struct plane_journal *journal, const char *backend, int64_
 	return result;
 }
 
-int plane_journal_record(struct plane_journal *journal, const char *backend,
-	const struct plane_backend_state *state, int64_t timestamp_ms, int64_t *event_id,
-	struct plane_error *err)
+static bool is_same(const struct plane_journal_record *one, const struct plane_journal_record *two)
 {
-	_cleanup_free_ char *text = state_text(state);
+	return strcmp(one->backend, two->backend) == 0;
+}
+
+/* Of one backend's states in a transaction only the last stays: it is written with the first. */
+static int put_backend(struct plane_journal *journal, const struct plane_journal_record *records,
+	size_t count, size_t at, struct plane_error *err)
+{
+	size_t last = count - 1;
+	for (size_t i = 0; i < at; i++)
+		if (is_same(&records[i], &records[at]))
+			return 0;
+	while (!is_same(&records[last], &records[at]))
+		last--;
+	_cleanup_free_ char *text = state_text(&records[last].state);
+	return upsert(journal, records[at].backend, text, err);
+}
+
+static int put_event(
+	struct plane_journal *journal, struct plane_journal_record *record, struct plane_error *err)
+{
+	_cleanup_free_ char *text = state_text(&record->state);
+	int result = plane_db_run(&journal->db, NULL, err,
+		"INSERT INTO event (backend_id, event, timestamp) VALUES (?1, ?2, ?3)", "tti",
+		record->backend, text, record->timestamp_ms);
+	if (result == 0)
+		record->event_id = sqlite3_last_insert_rowid(journal->db.sqlite);
+	if (result == 0 && record->state.status == PLANE_TERMINATED)
+		result = record_end(journal, record->backend, record->timestamp_ms, err);
+	return result;
+}
+
+int plane_journal_record(struct plane_journal *journal, struct plane_journal_record *records,
+	size_t count, struct plane_error *err)
+{
 	int result = plane_db_begin(&journal->db, err);
 	if (result < 0)
 		return result;
-	result = upsert(journal, backend, text, err);
-	if (result == 0)
-		result = plane_db_run(&journal->db, NULL, err,
-			"INSERT INTO event (backend_id, event, timestamp) VALUES (?1, ?2, ?3)",
-			"tti", backend, text, timestamp_ms);
-	int64_t id = sqlite3_last_insert_rowid(journal->db.sqlite);
-	if (result == 0 && state->status == PLANE_TERMINATED)
-		result = record_end(journal, backend, timestamp_ms, err);
-	result = plane_db_end(&journal->db, result, err);
-	if (result == 0)
-		*event_id = id;
-	return result;
+	for (size_t i = 0; i < count && result == 0; i++) {
+		result = put_backend(journal, records, count, i, err);
+		if (result == 0)
+			result = put_event(journal, &records[i], err);
+	}
+	return plane_db_end(&journal->db, result, err);
 }
 
 int plane_journal_knows(

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "model/backend_state.h"
 #include "model/messages.h"
+#include "model/names.h"
 
 struct plane_journal;
 
@@ -22,10 +23,16 @@ void plane_journal_close(struct plane_journal *journal);
 int plane_journal_add(struct plane_journal *journal, const char *backend,
 	const struct plane_deadlines *deadlines, struct plane_error *err);
 
-/** Records a backend's state and the event that reports it. A row is made for unknown backends. */
-int plane_journal_record(struct plane_journal *journal, const char *backend,
-	const struct plane_backend_state *state, int64_t timestamp_ms, int64_t *event_id,
-	struct plane_error *err);
+/** A state of a backend, and the event that reports it. */
+struct plane_journal_record {
+	char backend[PLANE_NAME_SIZE];
+	struct plane_backend_state state;
+	int64_t timestamp_ms;
+	int64_t event_id; /* filled in */
+};
+/** Records states in order, all or none. A row is made for unknown backends. */
+int plane_journal_record(struct plane_journal *journal, struct plane_journal_record *records,
+	size_t count, struct plane_error *err);
 
 /** `*is_known`: the backend was here within the last hours, ended or not. */
 int plane_journal_knows(struct plane_journal *journal, const char *backend, bool *is_known,

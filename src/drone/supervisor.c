@@ -20,6 +20,7 @@
 #include "model/names.h"
 
 #define RENEW_RETRY_MS 5000
+#define GATHERED_MAX 64
 
 struct backend {
 	struct plane_supervisor *supervisor;
@@ -40,6 +41,8 @@ struct plane_supervisor {
 	struct plane_supervisor_config config;
 	struct plane_runtime *runtime;
 	struct backend *backends;
+	struct plane_journal_record gathered[GATHERED_MAX];
+	size_t gathered_count;
 };
 
 static struct backend *find(struct plane_supervisor *supervisor, const char *name)
@@ -97,19 +100,49 @@ static void log_state(const struct backend *backend)
 		state->message);
 }
 
+static void mark_unrecorded(
+	struct plane_supervisor *supervisor, const char *name, const struct plane_error *err)
+{
+	struct backend *backend = find(supervisor, name);
+	if (!backend)
+		return;
+	if (!backend->is_unrecorded)
+		plane_error_backend(name, "record its state: %s", err->message);
+	backend->is_unrecorded = true;
+}
+
+void plane_supervisor_settle(struct plane_supervisor *supervisor)
+{
+	const struct plane_supervisor_listener *listener = &supervisor->config.listener;
+	struct plane_journal_record *records = supervisor->gathered;
+	struct plane_error err = { 0 };
+	size_t count = supervisor->gathered_count;
+	supervisor->gathered_count = 0;
+	if (count == 0)
+		return;
+	int result = plane_journal_record(supervisor->config.journal, records, count, &err);
+	for (size_t i = 0; i < count; i++) {
+		if (result < 0)
+			mark_unrecorded(supervisor, records[i].backend, &err);
+		else
+			listener->on_event(listener->data, records[i].event_id, records[i].backend,
+				&records[i].state, records[i].timestamp_ms);
+	}
+}
+
 static void record(struct backend *backend)
 {
 	struct plane_supervisor *supervisor = backend->supervisor;
-	struct plane_error err = { 0 };
-	int64_t id, now_ms = plane_local_clock_now_ms(supervisor->config.clock);
-	int result = plane_journal_record(
-		supervisor->config.journal, backend->name, &backend->life.state, now_ms, &id, &err);
-	if (result < 0 && !backend->is_unrecorded)
-		plane_error_backend(backend->name, "record its state: %s", err.message);
-	backend->is_unrecorded = result < 0;
-	if (result == 0)
-		supervisor->config.listener.on_event(supervisor->config.listener.data, id,
-			backend->name, &backend->life.state, now_ms);
+	const struct plane_supervisor_listener *listener = &supervisor->config.listener;
+	struct plane_journal_record *last = &supervisor->gathered[supervisor->gathered_count++];
+	*last = (struct plane_journal_record){ .state = backend->life.state,
+		.timestamp_ms = plane_local_clock_now_ms(supervisor->config.clock) };
+	memcpy(last->backend, backend->name, sizeof(last->backend));
+	backend->is_unrecorded = false;
+	if (backend->life.state.status >= PLANE_READY || supervisor->gathered_count == GATHERED_MAX)
+		plane_supervisor_settle(supervisor);
+	else if (supervisor->gathered_count == 1)
+		listener->on_gathered(listener->data);
 }
 
 static void step(struct backend *backend, const struct plane_life_event *event);
@@ -287,17 +320,20 @@ static int report_unknown(
 	struct plane_supervisor *supervisor, const char *name, struct plane_error *err)
 {
 	bool is_known = false;
-	struct plane_backend_state state = {
-		.status = PLANE_TERMINATED, .last_status = PLANE_READY, .reason = PLANE_REASON_LOST
-	};
-	int64_t id, now_ms = plane_local_clock_now_ms(supervisor->config.clock);
+	const struct plane_supervisor_listener *listener = &supervisor->config.listener;
+	struct plane_journal_record lost = { .state = { .status = PLANE_TERMINATED,
+						     .last_status = PLANE_READY,
+						     .reason = PLANE_REASON_LOST },
+		.timestamp_ms = plane_local_clock_now_ms(supervisor->config.clock) };
 	int result = plane_journal_knows(supervisor->config.journal, name, &is_known, err);
 	if (result < 0 || is_known)
 		return result;
-	result = plane_journal_record(supervisor->config.journal, name, &state, now_ms, &id, err);
+	if (!plane_text_copy(lost.backend, sizeof(lost.backend), name))
+		return plane_error_set(err, -EINVAL, "backend name too long");
+	result = plane_journal_record(supervisor->config.journal, &lost, 1, err);
 	if (result == 0)
-		supervisor->config.listener.on_event(
-			supervisor->config.listener.data, id, name, &state, now_ms);
+		listener->on_event(
+			listener->data, lost.event_id, name, &lost.state, lost.timestamp_ms);
 	return result;
 }
 

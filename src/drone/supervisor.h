@@ -17,6 +17,9 @@ struct plane_supervisor_listener {
 	/** A state was recorded, as event `id` of the journal. */
 	void (*on_event)(void *data, int64_t id, const char *backend,
 		const struct plane_backend_state *state, int64_t timestamp_ms);
+	/** States wait to be recorded: plane_supervisor_settle is to be called within milliseconds.
+	 */
+	void (*on_gathered)(void *data);
 	/** A backend's lease is to be renewed. Asked again until plane_supervisor_renewed. */
 	void (*on_renew)(void *data, const char *backend);
 };
@@ -60,6 +63,13 @@ void plane_supervisor_end_all(struct plane_supervisor *supervisor);
 
 /** The runtime has removed everything: what had not ended by then, has now. */
 void plane_supervisor_all_ended(struct plane_supervisor *supervisor);
+
+/**
+ * Records what was gathered. States on the way to `ready` are for those who watch, not for those
+ * who wait: they are recorded and told together, with the next one that somebody waits for or a
+ * moment later. A drone that dies in between finds the backend in the journal and in the runtime.
+ */
+void plane_supervisor_settle(struct plane_supervisor *supervisor);
 
 /** Looks at leases, grace times and unrecorded states: several times a second. */
 void plane_supervisor_tick(struct plane_supervisor *supervisor);

@@ -71,25 +71,36 @@ static int may_change(struct plane_db *db, const char *backend, int64_t node_id,
 	return result;
 }
 
-int plane_sqlite_backend_update(struct plane_store *base, const char *backend, int64_t node_id,
-	const struct plane_backend_state *state, bool *is_changed, int64_t *time_ms,
-	struct plane_error *err)
+static int update_one(struct plane_sqlite_store *store, int64_t node_id, int64_t now_ms,
+	struct plane_store_report *report, struct plane_error *err)
+{
+	int may = may_change(&store->writer, report->backend, node_id, report->state->status, err);
+	int result = may;
+	if (may == 1)
+		result = plane_sqlite_put_state(store, report->backend, report->state, now_ms, err);
+	report->is_changed = may == 1;
+	report->time_ms = now_ms;
+	return result;
+}
+
+int plane_sqlite_backend_update(struct plane_store *base, int64_t node_id,
+	struct plane_store_report *reports, size_t count, struct plane_error *err)
 {
 	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
-	bool is_end = state->status == PLANE_TERMINATED;
-	if ((is_end ? plane_db_begin(&store->writer, err)
-		    : plane_sqlite_begin_relaxed(store, err)) < 0)
+	bool has_end = false;
+	for (size_t i = 0; i < count; i++)
+		has_end = has_end || reports[i].state->status == PLANE_TERMINATED;
+	if ((has_end ? plane_db_begin(&store->writer, err)
+		     : plane_sqlite_begin_relaxed(store, err)) < 0)
 		return err->code;
-	int64_t now = plane_sqlite_now(store);
-	int may = may_change(&store->writer, backend, node_id, state->status, err);
-	int result = may == 1 ? plane_sqlite_put_state(store, backend, state, now, err) : may;
-	result = is_end ? plane_db_end(&store->writer, result, err)
-			: plane_sqlite_end_relaxed(store, result, err);
-	if (result == 0) {
-		*is_changed = may == 1;
-		*time_ms = now;
-	}
-	return result;
+	int64_t now_ms = plane_sqlite_now(store);
+	int result = 0;
+	for (size_t i = 0; i < count && result >= 0; i++)
+		result = update_one(store, node_id, now_ms, &reports[i], err);
+	if (result > 0)
+		result = 0;
+	return has_end ? plane_db_end(&store->writer, result, err)
+		       : plane_sqlite_end_relaxed(store, result, err);
 }
 
 int plane_sqlite_backend_keep_alive(

@@ -127,12 +127,10 @@ int plane_store_backend_find(struct plane_store *store, const char *backend,
 	return store->impl->backend_find(store, backend, found, err);
 }
 
-int plane_store_backend_update(struct plane_store *store, const char *backend, int64_t node_id,
-	const struct plane_backend_state *state, bool *is_changed, int64_t *time_ms,
-	struct plane_error *err)
+int plane_store_backend_update(struct plane_store *store, int64_t node_id,
+	struct plane_store_report *reports, size_t count, struct plane_error *err)
 {
-	return store->impl->backend_update(
-		store, backend, node_id, state, is_changed, time_ms, err);
+	return store->impl->backend_update(store, node_id, reports, count, err);
 }
 
 int plane_store_backend_keep_alive(

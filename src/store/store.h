@@ -162,14 +162,21 @@ struct plane_store_backend {
 int plane_store_backend_find(struct plane_store *store, const char *backend,
 	struct plane_store_backend *found, struct plane_error *err);
 
+/** A state that a drone reports, and what became of it. */
+struct plane_store_report {
+	const char *backend;
+	const struct plane_backend_state *state;
+	bool is_changed; /* false for a state that is no step forward, or a backend of another drone
+			  */
+	int64_t time_ms; /* when it was stored */
+};
 /**
- * A state that drone `node_id` reports. States only move forward: `*is_changed` is false for
- * others, and for backends that the drone does not run. `terminated` frees the key.
- * Relaxed, except for `terminated`: acknowledge it to the drone after plane_store_sync.
+ * Stores what drone `node_id` reports, in order, all in one transaction. States only move forward;
+ * `terminated` frees the key. Relaxed, unless a `terminated` is among them: acknowledge to the
+ * drone after plane_store_sync.
  */
-int plane_store_backend_update(struct plane_store *store, const char *backend, int64_t node_id,
-	const struct plane_backend_state *state, bool *is_changed, int64_t *time_ms,
-	struct plane_error *err);
+int plane_store_backend_update(struct plane_store *store, int64_t node_id,
+	struct plane_store_report *reports, size_t count, struct plane_error *err);
 /** The backend is in use. Relaxed. `*is_alive` is false when it is unknown or terminated. */
 int plane_store_backend_keep_alive(
 	struct plane_store *store, const char *backend, bool *is_alive, struct plane_error *err);

@@ -40,9 +40,8 @@ struct plane_store_impl {
 		char **message, int64_t *time_ms, struct plane_error *err);
 	int (*backend_find)(struct plane_store *store, const char *backend,
 		struct plane_store_backend *found, struct plane_error *err);
-	int (*backend_update)(struct plane_store *store, const char *backend, int64_t node_id,
-		const struct plane_backend_state *state, bool *is_changed, int64_t *time_ms,
-		struct plane_error *err);
+	int (*backend_update)(struct plane_store *store, int64_t node_id,
+		struct plane_store_report *reports, size_t count, struct plane_error *err);
 	int (*backend_keep_alive)(struct plane_store *store, const char *backend, bool *is_alive,
 		struct plane_error *err);
 	int (*backend_history)(struct plane_store *store, const char *backend,

@@ -332,7 +332,7 @@ static void native_spawn(struct plane_runtime *runtime, const struct plane_runti
 		native_start(s, spawn, image, spawned, data);
 	else
 		enqueue(native, spawn, spawned, data);
-	native_fill_soon(native);
+	native_fill(native);
 }
 
 static void native_prepare(struct plane_runtime *runtime, const struct plane_executable *executable,
@@ -581,9 +581,13 @@ static int set_up(struct plane_native *native, const struct plane_native_config 
 	if (geteuid() != 0)
 		return plane_error_set(err, -EPERM,
 			"plane drone needs root to make sandboxes: run it as root or with sudo");
+	if ((code = plane_file_make_directories(config->data_dir, 0700, err)) < 0)
+		return code;
+	plane_file_spread_directories(config->data_dir); /* logs from sandboxes */
 	if ((code = plane_file_make_directories(sandboxes, 0700, err)) < 0 ||
 		(code = plane_file_make_directories(logs, 0700, err)) < 0)
 		return code;
+	plane_file_spread_directories(sandboxes);
 	if (!realpath(config->data_dir, real))
 		return plane_error_errno(err, "resolve %s", config->data_dir);
 	SHA256((const unsigned char *)real, strlen(real), digest);

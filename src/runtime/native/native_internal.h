@@ -89,8 +89,6 @@ struct native_queued {
 
 /** Makes sandboxes until enough are parked for the queue and for the pool. */
 void native_fill(struct plane_native *native);
-/** The same, a moment later unless the pool runs low: a start is not to be disturbed. */
-void native_fill_soon(struct plane_native *native);
 /** The pool's timer; and what waits for a sandbox gets `err` when none can be made. */
 void native_pool_open(struct plane_native *native);
 /** Nothing more is made; spawns that wait are refused. */

@@ -13,10 +13,12 @@
 #define RETRY_MIN_MS 250
 #define RETRY_MAX_MS 30000
 #define REFILL_MS                                                                                  \
-	10           /* from a start until its sandbox is replaced, while half the pool is there   \
-		      */
-#define BUILDS_MAX 2 /* at once; libuv's workers do them, at a low priority */
-#define BUILDS_MAX_WAITED_FOR 4
+	10 /* from a start until its sandbox is replaced, while half the pool is there             \
+	    */
+/* At once, by libuv's workers at a low priority. Most of a build is waiting: for a grace period of
+ * the kernel's, which builds at the same time share. */
+#define BUILDS_MAX 4
+#define BUILDS_MAX_WAITED_FOR 8
 #define BUILD_NICE 10
 
 struct native_sandbox *native_parked(struct plane_native *native, const char *rootfs)
@@ -156,15 +158,6 @@ static int free_index(struct plane_native *native)
 		}
 	}
 	return -1;
-}
-
-void native_fill_soon(struct plane_native *native)
-{
-	unsigned parked = native_count(native, NATIVE_PARKED);
-	if (native->queue || parked < (native->pool_size + 1) / 2)
-		native_fill(native);
-	else if (!native->is_closing && !uv_is_active((uv_handle_t *)&native->retry))
-		(void)uv_timer_start(&native->retry, on_retry, REFILL_MS, 0); /* succeeds */
 }
 
 void native_fill(struct plane_native *native)

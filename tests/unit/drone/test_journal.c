@@ -38,6 +38,50 @@ static struct plane_journal *open_journal(void)
 	return journal;
 }
 
+static int64_t record(struct plane_journal *journal, const char *backend,
+	const struct plane_backend_state *state, int64_t timestamp_ms)
+{
+	struct plane_error err = { 0 };
+	struct plane_journal_record one = { .state = *state, .timestamp_ms = timestamp_ms };
+	strcpy(one.backend, backend);
+	assert_int_equal(plane_journal_record(journal, &one, 1, &err), 0);
+	return one.event_id;
+}
+
+static void states_recorded_together_are_events_in_order_and_the_last_stays(void **state)
+{
+	struct plane_error err = { 0 };
+	struct plane_journal_record records[] = {
+		{ .backend = "both", .state = { .status = PLANE_LOADING }, .timestamp_ms = 1 },
+		{ .backend = "other", .state = { .status = PLANE_LOADING }, .timestamp_ms = 2 },
+		{ .backend = "both", .state = { .status = PLANE_STARTING }, .timestamp_ms = 3 },
+	};
+	struct plane_journal_event events[4];
+	struct plane_journal_backend *backends = NULL;
+	struct plane_deadlines deadlines = { 1, 2, 3 };
+	struct plane_journal *journal = open_journal();
+	int count = 0;
+	(void)state;
+	assert_int_equal(plane_journal_add(journal, "both", &deadlines, &err), 0);
+	assert_int_equal(plane_journal_record(journal, records, 3, &err), 0);
+	assert_int_equal(plane_journal_events(journal, 0, events, 4, &err), 3);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(events[i].id, records[i].event_id);
+		assert_string_equal(events[i].backend, records[i].backend);
+		assert_int_equal(events[i].state.status, records[i].state.status);
+		free(events[i].backend);
+		assert_int_equal(
+			plane_journal_events_done(journal, &records[i].event_id, 1, &err), 0);
+	}
+	assert_int_equal(plane_journal_backends(journal, &backends, &count, &err), 0);
+	assert_int_equal(count, 1);
+	assert_int_equal(backends[0].state.status, PLANE_STARTING);
+	free(backends[0].name);
+	free(backends);
+	plane_journal_close(journal);
+	(void)unlink(path); /* the next test begins with none */
+}
+
 static void events_are_kept_until_they_are_done(void **state)
 {
 	struct plane_error err = { 0 };
@@ -49,8 +93,8 @@ static void events_are_kept_until_they_are_done(void **state)
 	struct plane_journal *journal = open_journal();
 	(void)state;
 	assert_int_equal(plane_journal_add(journal, "one", &deadlines, &err), 0);
-	assert_int_equal(plane_journal_record(journal, "one", &loading, 10, &first, &err), 0);
-	assert_int_equal(plane_journal_record(journal, "one", &ready, 20, &second, &err), 0);
+	first = record(journal, "one", &loading, 10);
+	second = record(journal, "one", &ready, 20);
 	assert_true(second > first);
 	plane_journal_close(journal);
 
@@ -81,7 +125,7 @@ static void running_backends_are_found_again_and_ended_ones_are_known(void **sta
 	(void)state;
 	assert_int_equal(plane_journal_add(journal, "runs", &deadlines, &err), 0);
 	assert_int_equal(plane_journal_add(journal, "ended", &deadlines, &err), 0);
-	assert_int_equal(plane_journal_record(journal, "ended", &terminated, 50, &id, &err), 0);
+	id = record(journal, "ended", &terminated, 50);
 	assert_int_equal(plane_journal_backends(journal, &backends, &count, &err), 0);
 	for (int i = 0; i < count; i++) {
 		assert_string_not_equal(backends[i].name, "ended");
@@ -136,6 +180,7 @@ static void the_clock_goes_on_over_a_restart(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(states_recorded_together_are_events_in_order_and_the_last_stays),
 		cmocka_unit_test(events_are_kept_until_they_are_done),
 		cmocka_unit_test(running_backends_are_found_again_and_ended_ones_are_known),
 		cmocka_unit_test(only_one_drone_has_it_and_only_its_owner_reads_it),

@@ -107,12 +107,34 @@ static bool report(const char *backend, enum plane_backend_status status)
 	struct plane_backend_state new_state = { .status = status, .last_status = PLANE_READY };
 	if (status == PLANE_READY || status == PLANE_WAITING)
 		strcpy(new_state.address, "10.0.0.1:8080");
-	bool is_changed;
-	int64_t time_ms;
-	assert_int_equal(plane_store_backend_update(
-				 store, backend, drone, &new_state, &is_changed, &time_ms, &err),
-		0);
-	return is_changed;
+	struct plane_store_report one = { .backend = backend, .state = &new_state };
+	assert_int_equal(plane_store_backend_update(store, drone, &one, 1, &err), 0);
+	return one.is_changed;
+}
+
+static void states_reported_together_are_judged_one_after_the_other(void **state)
+{
+	static const enum plane_backend_status statuses[] = { PLANE_LOADING, PLANE_STARTING,
+		PLANE_LOADING };
+	struct plane_backend_state states[3] = { 0 };
+	struct plane_store_report reports[4];
+	struct plane_store_history history;
+	(void)state;
+	assert_int_equal(spawn("batch", "batch-key", NULL), 0);
+	for (int i = 0; i < 3; i++) {
+		states[i].status = statuses[i];
+		reports[i] = (struct plane_store_report){ "batch", &states[i], false, 0 };
+	}
+	reports[3] = (struct plane_store_report){ "unknown", &states[0], false, 0 };
+	assert_int_equal(plane_store_backend_update(store, drone, reports, 4, &err), 0);
+	assert_true(reports[0].is_changed);
+	assert_true(reports[1].is_changed);
+	assert_false(reports[2].is_changed);
+	assert_false(reports[3].is_changed);
+	assert_int_equal(plane_store_backend_history(store, "batch", &history, &err), 0);
+	assert_int_equal(history.entries[history.count - 1].state.status, PLANE_STARTING);
+	plane_store_history_finish(&history);
+	report("batch", PLANE_TERMINATED);
 }
 
 static void a_backend_lives_and_frees_its_key(void **state)
@@ -282,6 +304,7 @@ static void wrong_databases_are_told(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(states_reported_together_are_judged_one_after_the_other),
 		TEST(a_backend_lives_and_frees_its_key),
 		TEST(a_lease_expires_by_the_boot_clock_and_renews),
 		TEST(fencing_tokens_grow_over_restarts_and_clock_jumps),

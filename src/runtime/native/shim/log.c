@@ -21,7 +21,6 @@ void shim_log_open(struct shim_log *log, const char *path, int64_t max)
 {
 	snprintf(log->path, sizeof(log->path), "%s", path);
 	log->max = max;
-	reopen(log);
 }
 
 static void rotate(struct shim_log *log)
@@ -43,6 +42,8 @@ static void write_line(
 	struct tm tm;
 	size_t at;
 
+	if (log->fd < 0)
+		reopen(log);
 	if (log->fd < 0)
 		return;
 	clock_gettime(CLOCK_REALTIME, &now);

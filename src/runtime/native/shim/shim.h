@@ -32,6 +32,7 @@ struct shim_log {
 	char path[4096];
 };
 
+/** The file is made with the first line: it takes time, and a start does not wait for it. */
 void shim_log_open(struct shim_log *log, const char *path, int64_t max);
 /** Takes what is there (the pipe is non-blocking); true when there may be more. */
 bool shim_log_take(struct shim_log *log, struct shim_stream *stream);
