@@ -116,8 +116,9 @@ static void start_body(struct plane_body *body, enum plane_http1_framing framing
 static struct plane_exchange *create_exchange(
 	struct plane_conn *conn, const struct plane_http1_head *head)
 {
-	struct plane_exchange *exchange = PLANE_NEW(struct plane_exchange);
-	exchange->conn = conn;
+	/* malloc finds what the last request freed, calloc does not look there */
+	struct plane_exchange *exchange = plane_alloc(sizeof(*exchange));
+	*exchange = (struct plane_exchange){ .conn = conn };
 	exchange->wants_keep_alive = head->is_keep_alive;
 	exchange->is_http10 = head->minor_version == 0;
 	exchange->is_head_request = plane_slice_equals(head->method, "HEAD");

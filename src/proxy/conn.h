@@ -22,12 +22,13 @@ struct plane_pool;
 struct plane_end {
 	struct plane_conn *conn; /* NULL: a backend's that is in the pool */
 	int fd;                  /* -1: closed */
-	bool is_readable, is_writable;
-	bool is_peer_done; /* the peer said that it sends no more; there may be bytes to read */
-	bool is_eof;       /* all of it was read */
-	bool is_broken;    /* reading or writing failed */
-	bool is_hung_up;   /* both directions are closed; there may be bytes to read */
-	bool is_shut;      /* we send no more */
+	bool is_readable : 1;
+	bool is_writable : 1;
+	bool is_peer_done : 1; /* the peer said that it sends no more; there may be bytes to read */
+	bool is_eof : 1;       /* all of it was read */
+	bool is_broken : 1;    /* reading or writing failed */
+	bool is_hung_up : 1;   /* both directions are closed; there may be bytes to read */
+	bool is_shut : 1;      /* we send no more */
 	struct plane_buffer out; /* bytes that the socket did not take yet */
 };
 
@@ -77,21 +78,22 @@ struct plane_exchange {
 	bool strips_chunks;      /* the client cannot read chunks */
 };
 
+/** What an idle tunnel costs is this and an upstream: keep both small. */
 struct plane_conn {
 	struct plane_worker *worker;
 	struct plane_conn *prev, *next;             /* of the worker */
 	struct plane_conn *timer_prev, *timer_next; /* of a slot */
 	int timer_slot;                             /* -1: none */
-	int64_t deadline_ms;                        /* 0: none */
 	enum plane_conn_phase phase;
+	int64_t deadline_ms; /* 0: none */
 	struct plane_end client;
 	struct plane_upstream *upstream; /* NULL: none */
 	struct plane_buffer in;          /* of the client: bytes that belong to no request yet */
 	struct plane_route *route;
-	bool is_counted;    /* as a use of the route's backend */
-	bool is_dead;       /* reaped when the events at hand are done */
-	bool is_keep_alive; /* after the answer that is being written */
 	struct plane_exchange *exchange;
+	bool is_counted : 1;    /* as a use of the route's backend */
+	bool is_dead : 1;       /* reaped when the events at hand are done */
+	bool is_keep_alive : 1; /* after the answer that is being written */
 	char client_ip[46];
 };
 
