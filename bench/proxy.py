@@ -1,11 +1,15 @@
 #!/usr/bin/python3
-"""Requests a second and latency for a 1 KiB answer, and memory for an idle proxied WebSocket: our
-proxy beside nginx and HAProxy, each with one worker on a core of its own, same backend, same run.
+"""Requests a second and latency for a 1 KiB answer, messages a second through WebSockets, and
+memory for an idle one: our proxy beside nginx and HAProxy, each with one worker on a core of its
+own, the same backend and the load on the other core, one after the other in each of several
+rounds; figures are medians of the rounds. Runs in a network namespace of its own, so that no
+firewall rule of the host counts.
 
-usage: bench/proxy.py [SECONDS]        (default 5 for each; PLANE_BUILD_DIR names the build)
+usage: bench/proxy.py [SECONDS [ROUNDS]]   (default 2 and 5; PLANE_BUILD_DIR names the build)
 The last line is one JSON object; bench/results/proxy.json keeps it."""
 
 import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -13,6 +17,7 @@ import platform
 import re
 import resource
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,17 +27,19 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))
 
-from serve import PLANE, free_port  # noqa: E402
+from serve import BUILD, PLANE, free_port  # noqa: E402
 from test_proxy import CLUSTER, TOKEN, FakeController, route  # noqa: E402
 
-TUNNELS = 4000
+RESPONDER = BUILD / "bench" / "bench-responder"
+TUNNEL_LOAD = BUILD / "bench" / "bench-tunnel-load"
+CONNECTIONS = (1, 64, 256)
+TUNNELS, BUSY_TUNNELS = 4000, 64
+CLONE_NEWNET = 0x40000000
 PATH = f"/{TOKEN}/kib"
 PROXY_CORE, OTHER_CORE = "0", "1"
 UPGRADE = (f"GET /{TOKEN}/ws HTTP/1.1\r\nHost: {CLUSTER}\r\nConnection: Upgrade\r\n"
            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").encode()
-SWITCH = (b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-          b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
 
 
 def start(core, *words, **more):
@@ -51,25 +58,8 @@ def wait_open(port):
         time.sleep(0.02)
 
 
-def nginx(directory, core, port, body):
-    directory.mkdir()
-    path = directory / "nginx.conf"
-    path.write_text(f"""
-        daemon off; master_process off; worker_processes 1; pid {directory}/pid;
-        error_log /dev/null crit;
-        events {{ worker_connections 20000; }}
-        http {{ access_log off; keepalive_requests 100000000;
-            client_body_temp_path {directory}/b; proxy_temp_path {directory}/p;
-            fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u;
-            scgi_temp_path {directory}/s;
-            {body.format(port=port)} }}""")
-    return start(core, "nginx", "-c", path, "-p", directory)
-
-
-def start_backend(directory, port):
-    return nginx(directory / "backend", OTHER_CORE, port, """
-        server {{ listen 127.0.0.1:{port} backlog=4096; location / {{
-            default_type text/plain; return 200 '""" + "x" * 1024 + """'; }} }}""")
+def start_backend(port):
+    return start(OTHER_CORE, RESPONDER, port)
 
 
 def start_plane(directory, backend, port, controller):
@@ -80,12 +70,23 @@ def start_plane(directory, backend, port, controller):
 
 
 def start_nginx(directory, backend, port, _):
-    return nginx(directory / f"nginx-{port}", PROXY_CORE, port, f"""
-        map $http_upgrade $how {{{{ default upgrade; '' ''; }}}}
-        upstream up {{{{ server 127.0.0.1:{backend}; keepalive 256; keepalive_requests 100000000; }}}}
-        server {{{{ listen 127.0.0.1:{{port}} backlog=4096; location / {{{{ proxy_pass http://up;
-            proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection $how; proxy_read_timeout 1h; }}}} }}}}""")
+    home = directory / f"nginx-{port}"
+    home.mkdir()
+    path = home / "nginx.conf"
+    path.write_text(f"""
+        daemon off; master_process off; worker_processes 1; pid {home}/pid;
+        error_log /dev/null crit;
+        events {{ worker_connections 20000; }}
+        http {{ access_log off; keepalive_requests 100000000;
+            client_body_temp_path {home}/b; proxy_temp_path {home}/p;
+            fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u; scgi_temp_path {home}/s;
+            map $http_upgrade $how {{ default upgrade; '' ''; }}
+            upstream up {{ server 127.0.0.1:{backend}; keepalive 512;
+                keepalive_requests 100000000; }}
+            server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ proxy_pass http://up;
+                proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;
+                proxy_set_header Connection $how; proxy_read_timeout 1h; }} }} }}""")
+    return start(PROXY_CORE, "nginx", "-c", path, "-p", home)
 
 
 def start_haproxy(directory, backend, port, _):
@@ -113,18 +114,24 @@ backend back
 SIDES = {"plane": start_plane, "nginx": start_nginx, "haproxy": start_haproxy}
 
 
-def load(port, seconds):
+def load(port, connections, seconds):
     output = subprocess.run(
-        ["taskset", "-c", OTHER_CORE, "wrk", "-t1", "-c64", f"-d{seconds}s", "--latency", "-H",
-         f"Host: {CLUSTER}", f"http://127.0.0.1:{port}{PATH}"],
+        ["taskset", "-c", OTHER_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s",
+         "--latency", "-H", f"Host: {CLUSTER}", f"http://127.0.0.1:{port}{PATH}"],
         check=True, stdout=subprocess.PIPE, text=True).stdout
-    assert "Non-2xx" not in output, output
+    assert "Non-2xx" not in output and "Socket errors" not in output, output
 
     def latency(share):
         number, unit = re.search(rf"{share}%\s+([\d.]+)(us|ms|s)", output).groups()
         return float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
     return {"requests_per_second": float(re.search(r"Requests/sec:\s+([\d.]+)", output).group(1)),
             "p50_ms": latency(50), "p99_ms": latency(99)}
+
+
+def tunnel_load(port, seconds):
+    return json.loads(subprocess.run(
+        ["taskset", "-c", OTHER_CORE, TUNNEL_LOAD, str(port), CLUSTER, f"/{TOKEN}/ws",
+         str(BUSY_TUNNELS), str(seconds)], check=True, stdout=subprocess.PIPE).stdout)
 
 
 def cpu_seconds(pid):
@@ -135,31 +142,6 @@ def cpu_seconds(pid):
 def private_kib(pid):
     text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
     return sum(int(n) for n in re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+)", text, re.M))
-
-
-class Upgrader:
-    """A backend that accepts every upgrade and keeps it."""
-
-    def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
-        self.port = self.listener.getsockname()[1]
-        self.kept = []
-        threading.Thread(target=self.run, daemon=True).start()
-
-    def run(self):
-        with contextlib.suppress(OSError):
-            while True:
-                wire, _ = self.listener.accept()
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    head += wire.recv(4096)
-                wire.sendall(SWITCH)
-                self.kept.append(wire)
-
-    def stop(self):
-        self.listener.close()
-        for wire in self.kept:
-            wire.close()
 
 
 def open_tunnel(port):
@@ -176,64 +158,142 @@ def memory_per_tunnel(pid, port):
     wires = [open_tunnel(port) for _ in range(50)]  # what is made once is made now
     before = private_kib(pid)
     wires += [open_tunnel(port) for _ in range(TUNNELS)]
-    time.sleep(1)
     used = private_kib(pid) - before
     for wire in wires:
         wire.close()
     return used / TUNNELS
 
 
-def measure(name, directory, backend, controller, seconds):
+class Side:
+    """A proxy in front of the backend, or the backend itself (`process` None)."""
+
+    def __init__(self, name, process, port, backend):
+        self.name, self.process, self.port, self.backend = name, process, port, backend
+        self.rounds = {}
+
+    def measure(self, what, run, rate):
+        """Runs a load, and adds what the proxy's core and the other one did."""
+        pids = [self.process.pid] if self.process else []
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        before, began = [cpu_seconds(pid) for pid in [self.backend.pid, *pids]], time.monotonic()
+        result = run()
+        took = time.monotonic() - began
+        spent = [cpu_seconds(pid) - was
+                 for pid, was in zip([self.backend.pid, *pids], before)]
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        loading = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
+        if pids:
+            result["cpu_us"] = spent[1] * 1e6 / (result[rate] * took)
+            result["proxy_core_busy"] = spent[1] / took
+        result["other_core_busy"] = (spent[0] + loading) / took
+        self.rounds.setdefault(what, []).append(result)
+
+    def medians(self, what):
+        rounds = self.rounds[what]
+        return {key: round(statistics.median(r[key] for r in rounds), 3) for key in rounds[0]}
+
+
+def run_rounds(sides, seconds, rounds):
+    for side in sides:
+        load(side.port, 64, 1)  # not counted
+    for _ in range(rounds):
+        for connections in CONNECTIONS:
+            for side in sides:
+                side.measure(connections, lambda: load(side.port, connections, seconds),
+                             "requests_per_second")
+        for side in sides:
+            side.measure("tunnels", lambda: tunnel_load(side.port, seconds),
+                         "messages_per_second")
+
+
+def idle_tunnels(make, directory, backend, controller):
+    """In a fresh process: one that has worked takes from what it already has."""
     port = free_port()
-    process = SIDES[name](directory, backend, port, controller)
+    process = make(directory, backend, port, controller)
     try:
         wait_open(port)
-        load(port, 1)  # not counted
-        before = cpu_seconds(process.pid)
-        result = load(port, seconds)
-        spent = cpu_seconds(process.pid) - before
-        result["cpu_us_per_request"] = round(
-            spent * 1e6 / (result["requests_per_second"] * seconds), 1)
+        return round(memory_per_tunnel(process.pid, port), 2)
     finally:
         process.terminate()
         process.wait(timeout=20)
-    upgrader, port = Upgrader(), free_port()
-    process = SIDES[name](directory, upgrader.port, port, controller)
-    try:
-        wait_open(port)
-        result["kib_per_idle_tunnel"] = round(memory_per_tunnel(process.pid, port), 2)
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-        upgrader.stop()
-    return result
+
+
+def results_of(sides):
+    results = {}
+    for side in sides:
+        results[side.name] = {
+            **{f"{n}_connections": side.medians(n) for n in CONNECTIONS},
+            "busy_tunnels": side.medians("tunnels")}
+    direct = results["direct"]["1_connections"]
+    for side in sides[1:]:
+        one = results[side.name]["1_connections"]
+        for share in ("p50_ms", "p99_ms"):
+            results[side.name]["added_" + share] = round(one[share] - direct[share], 3)
+    return results
+
+
+def print_table(results):
+    for what in [*(f"{n}_connections" for n in CONNECTIONS), "busy_tunnels"]:
+        print(what.replace("_", " "))
+        for name, side in results.items():
+            r = side[what]
+            rate = r.get("requests_per_second", r.get("messages_per_second"))
+            line = f"  {name:8} {rate:8.0f}/s, p50 {r['p50_ms']:.3f} ms, p99 {r['p99_ms']:.3f} ms"
+            if "cpu_us" in r:
+                line += f", {r['cpu_us']:.1f} us of CPU each, its core {r['proxy_core_busy']:.0%}"
+            print(line + f", the other core {r['other_core_busy']:.0%}")
+    for name, side in results.items():
+        if name != "direct":
+            print(f"{name:8} adds {side['added_p50_ms'] * 1000:.0f} us at p50, "
+                  f"{side['added_p99_ms'] * 1000:.0f} us at p99; "
+                  f"{side['kib_per_idle_tunnel']} KiB an idle tunnel")
+
+
+def ratio(results, what, key):
+    """Of ours to the better peer's."""
+    peers = max(results[name][what][key] for name in ("nginx", "haproxy"))
+    return round(results["plane"][what][key] / peers, 2)
+
+
+def own_network():
+    """Loopback only."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "a network namespace")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
 def main():
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 2
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
     subprocess.run([str(ROOT / "tools" / "packages.sh"), "bench"], check=True)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    controller, backend = FakeController(), free_port()
-    with tempfile.TemporaryDirectory(prefix="plane-bench-") as name:
+    own_network()
+    controller, port = FakeController(), free_port()
+    with tempfile.TemporaryDirectory(prefix="plane-bench-") as name, contextlib.ExitStack() as ends:
         directory = pathlib.Path(name)
         os.chmod(directory, 0o755)
-        server = start_backend(directory, backend)
-        try:
-            wait_open(backend)
-            sides = {side: measure(side, directory, backend, controller, seconds)
-                     for side in SIDES}
-        finally:
-            server.terminate()
-            server.wait(timeout=20)
-    for side, r in sides.items():
-        print(f"{side:8} {r['requests_per_second']:9.0f} requests/s, p50 {r['p50_ms']:.2f} ms, "
-              f"p99 {r['p99_ms']:.2f} ms, {r['cpu_us_per_request']} us of CPU a request, "
-              f"{r['kib_per_idle_tunnel']} KiB an idle tunnel")
-    best = max(sides["nginx"]["requests_per_second"], sides["haproxy"]["requests_per_second"])
-    result = {"benchmark": "proxy", **sides, "tunnels": TUNNELS,
-              "requests_ratio_to_better_peer": round(
-                  sides["plane"]["requests_per_second"] / best, 2),
+
+        def run(process, at):
+            ends.callback(process.wait, timeout=20)
+            ends.callback(process.terminate)
+            wait_open(at)
+            return process
+        backend = run(start_backend(port), port)
+        sides = [Side("direct", None, port, backend)]
+        for side, make in SIDES.items():
+            at = free_port()
+            sides.append(Side(side, run(make(directory, port, at, controller), at), at, backend))
+        run_rounds(sides, seconds, rounds)
+        results = results_of(sides)
+        for side, make in SIDES.items():
+            results[side]["kib_per_idle_tunnel"] = idle_tunnels(make, directory, port, controller)
+    print_table(results)
+    result = {"benchmark": "proxy", **results, "tunnels": TUNNELS, "rounds": rounds,
+              "requests_ratio_to_better_peer": ratio(
+                  results, "64_connections", "requests_per_second"),
+              "messages_ratio_to_better_peer": ratio(
+                  results, "busy_tunnels", "messages_per_second"),
               "cores": os.cpu_count(), "kernel": platform.release()}
     line = json.dumps(result)
     (ROOT / "bench" / "results" / "proxy.json").write_text(line + "\n")

@@ -31,19 +31,6 @@ char *plane_buffer_reserve(struct plane_buffer *buffer, size_t more)
 	return buffer->data + buffer->len;
 }
 
-void plane_buffer_add(struct plane_buffer *buffer, const void *bytes, size_t len)
-{
-	if (!len)
-		return;
-	memcpy(plane_buffer_reserve(buffer, len), bytes, len);
-	buffer->len += len;
-}
-
-void plane_buffer_add_text(struct plane_buffer *buffer, const char *text)
-{
-	plane_buffer_add(buffer, text, strlen(text));
-}
-
 void plane_buffer_addf(struct plane_buffer *buffer, const char *format, ...)
 {
 	va_list args;

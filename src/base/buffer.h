@@ -3,6 +3,7 @@
 #define PLANE_BASE_BUFFER_H
 
 #include <stddef.h>
+#include <string.h>
 
 struct plane_buffer {
 	char *data; /* NULL until something is added; not terminated unless plane_buffer_text says
@@ -17,8 +18,19 @@ void plane_buffer_finish(struct plane_buffer *buffer);
 void plane_buffer_clear(struct plane_buffer *buffer);
 /** Room for `more` bytes behind the content; the caller writes there and adds to `len`. */
 char *plane_buffer_reserve(struct plane_buffer *buffer, size_t more);
-void plane_buffer_add(struct plane_buffer *buffer, const void *bytes, size_t len);
-void plane_buffer_add_text(struct plane_buffer *buffer, const char *text);
+static inline void plane_buffer_add(struct plane_buffer *buffer, const void *bytes, size_t len)
+{
+	if (!len)
+		return; /* `bytes` may be NULL then */
+	char *room = buffer->capacity - buffer->len >= len ? buffer->data + buffer->len
+							   : plane_buffer_reserve(buffer, len);
+	memcpy(room, bytes, len);
+	buffer->len += len;
+}
+static inline void plane_buffer_add_text(struct plane_buffer *buffer, const char *text)
+{
+	plane_buffer_add(buffer, text, strlen(text)); /* of a literal it is known */
+}
 void plane_buffer_addf(struct plane_buffer *buffer, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 /** Drops the first `len` bytes (at most what there is). */

@@ -1,19 +1,35 @@
 /* HTTP/1.1 heads and bodies. */
 #include "net/http1.h"
 
-#include <string.h>
-#include <strings.h>
-
 #define CONTENT_LENGTH_DIGITS_MAX 18
 #define CHUNK_LINE_MAX 4096
 #define TRAILERS_MAX 16384
 
 /* tchar of RFC 9110 section 5.6.2. */
+static const bool token_chars[256] = {
+	['0' ... '9'] = true,
+	['A' ... 'Z'] = true,
+	['a' ... 'z'] = true,
+	['!'] = true,
+	['#'] = true,
+	['$'] = true,
+	['%'] = true,
+	['&'] = true,
+	['\''] = true,
+	['*'] = true,
+	['+'] = true,
+	['-'] = true,
+	['.'] = true,
+	['^'] = true,
+	['_'] = true,
+	['`'] = true,
+	['|'] = true,
+	['~'] = true,
+};
+
 static bool is_token_char(unsigned char c)
 {
-	if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))
-		return true;
-	return c && strchr("!#$%&'*+-.^_`|~", c);
+	return token_chars[c];
 }
 
 /* field-vchar, space and tab: no control characters. */
@@ -22,19 +38,23 @@ static bool is_value_char(unsigned char c)
 	return c == '\t' || (c >= ' ' && c != 0x7f);
 }
 
-static bool is_target_char(unsigned char c)
+/* Without a branch for each byte, so that the compiler takes many at once. */
+bool plane_http1_is_value(const char *bytes, size_t len)
 {
-	return c > ' ' && c != 0x7f;
+	unsigned char bad = 0;
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)bytes[i];
+		bad |= (unsigned char)((c < ' ') & (c != '\t')) | (unsigned char)(c == 0x7f);
+	}
+	return !bad;
 }
 
-bool plane_slice_equals(struct plane_slice slice, const char *text)
+static bool is_target(const char *begin, const char *end)
 {
-	return strlen(text) == slice.len && memcmp(slice.data, text, slice.len) == 0;
-}
-
-bool plane_slice_equals_nocase(struct plane_slice slice, const char *text)
-{
-	return strlen(text) == slice.len && strncasecmp(slice.data, text, slice.len) == 0;
+	bool is_bad = false;
+	for (const char *c = begin; c < end; c++)
+		is_bad |= (unsigned char)*c <= ' ' || *c == 0x7f;
+	return !is_bad;
 }
 
 const struct plane_http1_header *plane_http1_find(
@@ -77,23 +97,39 @@ bool plane_http1_list_has(struct plane_slice list, const char *token)
 	return false;
 }
 
-/* One line up to CRLF. `*line` is without it. A bare LF or a bare CR is refused. */
+bool plane_http1_is_named_by_connection(
+	const struct plane_http1_head *head, struct plane_slice name)
+{
+	for (size_t i = 0; i < head->header_count; i++) {
+		struct plane_slice list = head->headers[i].value;
+		struct plane_slice element;
+		if (!plane_slice_equals_nocase(head->headers[i].name, "connection"))
+			continue;
+		while (next_element(&list, &element))
+			if (element.len == name.len &&
+				strncasecmp(element.data, name.data, name.len) == 0)
+				return true;
+	}
+	return false;
+}
+
+/* One line up to CRLF. `*line` is without it. A bare LF is refused. A bare CR is too: in a line
+ * that is not complete yet here, otherwise by who reads the line, since it is allowed nowhere in
+ * it. */
 static enum plane_http1_result next_line(
 	const char **next, const char *end, struct plane_slice *line, const char **problem)
 {
 	const char *lf = memchr(*next, '\n', (size_t)(end - *next));
-	const char *cr = memchr(*next, '\r', (size_t)((lf ? lf : end) - *next));
-	if (cr && cr + 1 < end && cr[1] != '\n') {
+	if (!lf) {
+		const char *cr = memchr(*next, '\r', (size_t)(end - *next));
 		*problem = "a CR without LF";
-		return PLANE_HTTP1_BAD;
+		return cr && cr + 1 < end ? PLANE_HTTP1_BAD : PLANE_HTTP1_MORE;
 	}
-	if (!lf)
-		return PLANE_HTTP1_MORE;
-	if (!cr) {
+	if (lf == *next || lf[-1] != '\r') {
 		*problem = "a line that does not end in CRLF";
 		return PLANE_HTTP1_BAD;
 	}
-	*line = (struct plane_slice){ *next, (size_t)(cr - *next) };
+	*line = (struct plane_slice){ *next, (size_t)(lf - 1 - *next) };
 	*next = lf + 1;
 	return PLANE_HTTP1_DONE;
 }
@@ -105,23 +141,20 @@ static enum plane_http1_result parse_header(
 		*problem = "an obsolete folded header line";
 		return PLANE_HTTP1_BAD;
 	}
-	const char *colon = memchr(line.data, ':', line.len);
-	if (!colon || colon == line.data) {
-		*problem = "a header line without a name";
+	const char *colon = line.data;
+	while (is_token_char((unsigned char)*colon)) /* ends at the line's CR, if not before */
+		colon++;
+	if (*colon != ':' || colon == line.data) {
+		*problem = *colon == ':' ? "a header line without a name"
+					 : "a header name with a forbidden character";
 		return PLANE_HTTP1_BAD;
 	}
-	for (const char *c = line.data; c < colon; c++)
-		if (!is_token_char((unsigned char)*c)) {
-			*problem = "a header name with a forbidden character";
-			return PLANE_HTTP1_BAD;
-		}
 	header->name = (struct plane_slice){ line.data, (size_t)(colon - line.data) };
 	header->value = trim(colon + 1, line.data + line.len);
-	for (size_t i = 0; i < header->value.len; i++)
-		if (!is_value_char((unsigned char)header->value.data[i])) {
-			*problem = "a header value with a control character";
-			return PLANE_HTTP1_BAD;
-		}
+	if (!plane_http1_is_value(header->value.data, header->value.len)) {
+		*problem = "a header value with a control character";
+		return PLANE_HTTP1_BAD;
+	}
 	return PLANE_HTTP1_DONE;
 }
 
@@ -175,6 +208,22 @@ struct framing_fields {
 	bool has_keep_alive;
 };
 
+static void read_connection(
+	struct plane_http1_head *head, struct plane_slice list, struct framing_fields *fields)
+{
+	struct plane_slice element;
+	while (next_element(&list, &element)) {
+		if (plane_slice_equals_nocase(element, "close"))
+			fields->has_close = true;
+		else if (plane_slice_equals_nocase(element, "keep-alive"))
+			fields->has_keep_alive = true;
+		else if (plane_slice_equals_nocase(element, "upgrade"))
+			head->is_upgrade = true;
+		else if (element.len)
+			head->names_fields = true;
+	}
+}
+
 static bool read_field(struct plane_http1_head *head, const struct plane_http1_header *header,
 	struct framing_fields *fields, const char **problem)
 {
@@ -191,9 +240,7 @@ static bool read_field(struct plane_http1_head *head, const struct plane_http1_h
 			return false;
 		fields->has_coding = fields->is_chunked = true;
 	} else if (plane_slice_equals_nocase(header->name, "connection")) {
-		fields->has_close |= plane_http1_list_has(header->value, "close");
-		fields->has_keep_alive |= plane_http1_list_has(header->value, "keep-alive");
-		head->is_upgrade |= plane_http1_list_has(header->value, "upgrade");
+		read_connection(head, header->value, fields);
 	} else if (plane_slice_equals_nocase(header->name, "host")) {
 		*problem = "more than one Host";
 		if (head->host.data)
@@ -233,9 +280,8 @@ static enum plane_http1_result parse_request_line(
 	for (const char *c = line.data; c < space; c++)
 		if (!is_token_char((unsigned char)*c))
 			return PLANE_HTTP1_BAD;
-	for (const char *c = space + 1; c < last; c++)
-		if (!is_target_char((unsigned char)*c))
-			return PLANE_HTTP1_BAD;
+	if (!is_target(space + 1, last))
+		return PLANE_HTTP1_BAD;
 	head->method = (struct plane_slice){ line.data, (size_t)(space - line.data) };
 	head->target = (struct plane_slice){ space + 1, (size_t)(last - space - 1) };
 	head->minor_version = parse_version(last + 1, (size_t)(end - last - 1));
@@ -253,7 +299,7 @@ enum plane_http1_result plane_http1_parse_request(
 	const char *end = bytes + len;
 	head->header_count = 0;
 	head->content_length = 0;
-	head->is_upgrade = head->expects_continue = false;
+	head->is_upgrade = head->names_fields = head->expects_continue = false;
 	head->host = (struct plane_slice){ 0 };
 	struct plane_slice line;
 	enum plane_http1_result result;
@@ -296,10 +342,8 @@ static enum plane_http1_result parse_status_line(
 		return PLANE_HTTP1_BAD;
 	head->reason = line.len > 13 ? (struct plane_slice){ line.data + 13, line.len - 13 }
 				     : (struct plane_slice){ line.data + line.len, 0 };
-	for (size_t i = 0; i < head->reason.len; i++)
-		if (!is_value_char((unsigned char)head->reason.data[i]))
-			return PLANE_HTTP1_BAD;
-	return PLANE_HTTP1_DONE;
+	return plane_http1_is_value(head->reason.data, head->reason.len) ? PLANE_HTTP1_DONE
+									 : PLANE_HTTP1_BAD;
 }
 
 /* RFC 9112 section 6.3. */
@@ -321,7 +365,7 @@ enum plane_http1_result plane_http1_parse_response(const char *bytes, size_t len
 	const char *next = bytes;
 	head->header_count = 0;
 	head->content_length = 0;
-	head->is_upgrade = head->expects_continue = false;
+	head->is_upgrade = head->names_fields = head->expects_continue = false;
 	head->host = (struct plane_slice){ 0 };
 	struct plane_slice line;
 	enum plane_http1_result result = next_line(&next, bytes + len, &line, problem);

@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#include <strings.h>
 
 #define PLANE_HTTP1_HEADERS_MAX 128
 
@@ -44,7 +46,8 @@ struct plane_http1_head {
 	uint64_t content_length; /* with PLANE_HTTP1_LENGTH */
 	bool is_keep_alive;      /* as the sender wants it */
 	bool is_upgrade;         /* Connection contains the token "upgrade" */
-	bool expects_continue;   /* Expect: 100-continue */
+	bool names_fields;     /* Connection contains other tokens than those that it may always */
+	bool expects_continue; /* Expect: 100-continue */
 	struct plane_slice host; /* data NULL when absent */
 };
 
@@ -71,11 +74,26 @@ enum plane_http1_result plane_http1_parse_response(const char *bytes, size_t len
 const struct plane_http1_header *plane_http1_find(
 	const struct plane_http1_head *head, const char *name);
 
+/** Does a Connection field name this field, so that it is for one connection only? */
+bool plane_http1_is_named_by_connection(
+	const struct plane_http1_head *head, struct plane_slice name);
+
 /** Does a comma-separated list contain the token (compared without case)? */
 bool plane_http1_list_has(struct plane_slice list, const char *token);
 
-bool plane_slice_equals(struct plane_slice slice, const char *text);
-bool plane_slice_equals_nocase(struct plane_slice slice, const char *text);
+/* In the header, so that another length than that of a literal is seen without a call. */
+static inline bool plane_slice_equals(struct plane_slice slice, const char *text)
+{
+	return strlen(text) == slice.len && memcmp(slice.data, text, slice.len) == 0;
+}
+
+static inline bool plane_slice_equals_nocase(struct plane_slice slice, const char *text)
+{
+	return strlen(text) == slice.len && strncasecmp(slice.data, text, slice.len) == 0;
+}
+
+/** May this be the value of a header field (RFC 9110 section 5.5: no control characters)? */
+bool plane_http1_is_value(const char *bytes, size_t len);
 
 /** Where in a chunked body the decoder stands. Zeroed is the start. */
 struct plane_http1_chunked {

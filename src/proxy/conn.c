@@ -1,6 +1,7 @@
 /* A connection's life: heads of requests, routes, answers of the proxy's own. */
 #include "proxy/conn.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,12 +11,14 @@
 #define IDLE_MS 75000 /* between requests */
 #define LINGER_MS 2000
 
-static void free_exchange(struct plane_conn *conn)
+void plane_conn_free_exchange(struct plane_conn *conn)
 {
 	struct plane_exchange *exchange = conn->exchange;
 	if (!exchange)
 		return;
-	plane_buffer_finish(&exchange->bytes);
+	plane_routes_cancel(plane_worker_shared(conn->worker)->routes, &exchange->waiter);
+	plane_buffer_finish(&exchange->held_head);
+	plane_buffer_finish(&exchange->sent_head);
 	plane_buffer_finish(&exchange->response_in);
 	free(exchange);
 	conn->exchange = NULL;
@@ -39,11 +42,10 @@ void plane_conn_kill(struct plane_conn *conn)
 	if (conn->phase == PLANE_CONN_TUNNEL)
 		plane_proxy_count(shared, PLANE_COUNT_TUNNELS, -1);
 	conn->is_dead = true;
-	plane_routes_cancel(shared->routes, &conn->waiter);
 	plane_end_close(&conn->client);
-	plane_end_close(&conn->upstream);
+	plane_upstream_close(conn);
 	plane_buffer_finish(&conn->in);
-	free_exchange(conn);
+	plane_conn_free_exchange(conn);
 	leave_route(conn);
 	plane_conn_set_deadline(conn, 0);
 	plane_conn_destroy(conn);
@@ -59,7 +61,7 @@ static void begin_lingering(struct plane_conn *conn)
 
 static void begin_answered(struct plane_conn *conn, bool is_keep_alive)
 {
-	free_exchange(conn);
+	plane_conn_free_exchange(conn);
 	leave_route(conn);
 	plane_conn_set_deadline(conn, 0);
 	conn->is_keep_alive = is_keep_alive && !plane_worker_is_stopping(conn->worker);
@@ -111,31 +113,29 @@ static void start_body(struct plane_body *body, enum plane_http1_framing framing
 			   (framing == PLANE_HTTP1_LENGTH && length == 0) };
 }
 
-/* The head's bytes go with the exchange; what came behind them stays. */
-static void begin_exchange(struct plane_conn *conn, const struct plane_http1_head *head)
+static struct plane_exchange *create_exchange(
+	struct plane_conn *conn, const struct plane_http1_head *head)
 {
-	struct plane_exchange *exchange = PLANE_NEW(struct plane_exchange);
-	exchange->bytes = conn->in;
-	conn->in = (struct plane_buffer){ 0 };
-	if (exchange->bytes.len > head->len)
-		plane_buffer_add(&conn->in, exchange->bytes.data + head->len,
-			exchange->bytes.len - head->len);
-	exchange->head = *head;
-	exchange->target = plane_target_read(head->target);
+	/* malloc finds what the last request freed, calloc does not look there */
+	struct plane_exchange *exchange = plane_alloc(sizeof(*exchange));
+	*exchange = (struct plane_exchange){ .conn = conn };
 	exchange->wants_keep_alive = head->is_keep_alive;
 	exchange->is_http10 = head->minor_version == 0;
 	exchange->is_head_request = plane_slice_equals(head->method, "HEAD");
 	exchange->is_idempotent = is_idempotent(head->method);
+	exchange->is_upgrade = head->is_upgrade;
+	exchange->expects_continue = head->expects_continue;
 	start_body(&exchange->request, head->framing, head->content_length);
-	conn->exchange = exchange;
+	return exchange;
 }
 
-static void follow_route(struct plane_conn *conn, struct plane_route *owned_route)
+static void follow_route(struct plane_conn *conn, const struct plane_http1_head *head,
+	const struct plane_target *target, struct plane_route *owned_route)
 {
 	struct plane_proxy_shared *shared = plane_worker_shared(conn->worker);
 	conn->route = owned_route;
-	int status = plane_target_check_host(
-		conn->exchange->head.host, owned_route->cluster, owned_route->subdomain);
+	int status =
+		plane_target_check_host(head->host, owned_route->cluster, owned_route->subdomain);
 	if (status) {
 		plane_conn_answer(conn, status,
 			status == 400 ? "The request has no Host."
@@ -145,7 +145,7 @@ static void follow_route(struct plane_conn *conn, struct plane_route *owned_rout
 	conn->is_counted = true;
 	if (plane_activity_begin(shared->activity, owned_route->backend))
 		plane_control_first_use(shared->control, owned_route->backend);
-	plane_upstream_open(conn);
+	plane_upstream_open(conn, head, target);
 }
 
 static void gone(struct plane_conn *conn)
@@ -154,20 +154,26 @@ static void gone(struct plane_conn *conn)
 		"This link leads nowhere (any more). Ask the application for a new one.");
 }
 
-static void find_route(struct plane_conn *conn)
+/* `bytes` are those of the head. */
+static void find_route(struct plane_conn *conn, const char *bytes,
+	const struct plane_http1_head *head, const struct plane_target *target)
 {
 	struct plane_proxy_shared *shared = plane_worker_shared(conn->worker);
+	struct plane_exchange *exchange = conn->exchange;
 	struct plane_route *route = NULL;
-	conn->waiter.inbox = plane_worker_inbox(conn->worker);
-	switch (plane_routes_find(shared->routes, conn->exchange->target.token,
-		plane_worker_now_ms(conn->worker), &conn->waiter, &route)) {
+	exchange->waiter.inbox = plane_worker_inbox(conn->worker);
+	switch (plane_routes_find(shared->routes, target->token, plane_worker_now_ms(conn->worker),
+		&exchange->waiter, &route)) {
 	case PLANE_ROUTES_FOUND:
-		follow_route(conn, route);
+		exchange->waiter.inbox = NULL; /* there is nothing to cancel */
+		follow_route(conn, head, target, route);
 		break;
 	case PLANE_ROUTES_NONE:
+		exchange->waiter.inbox = NULL;
 		gone(conn);
 		break;
 	case PLANE_ROUTES_WAIT:
+		plane_buffer_add(&exchange->held_head, bytes, head->len);
 		conn->phase = PLANE_CONN_WAITING;
 		plane_conn_set_deadline(conn, shared->config->ready_timeout_ms);
 		break;
@@ -177,19 +183,32 @@ static void find_route(struct plane_conn *conn)
 void plane_conn_routed(struct plane_conn *conn, struct plane_route *owned_route)
 {
 	plane_conn_set_deadline(conn, 0);
-	if (owned_route)
-		follow_route(conn, owned_route);
-	else
+	if (owned_route) {
+		struct plane_buffer bytes = conn->exchange->held_head;
+		struct plane_http1_head head;
+		const char *problem;
+		conn->exchange->held_head = (struct plane_buffer){ 0 };
+		enum plane_http1_result result =
+			plane_http1_parse_request(bytes.data, bytes.len, &head, &problem);
+		assert(result == PLANE_HTTP1_DONE); /* as it was before */
+		(void)result;
+		struct plane_target target = plane_target_read(head.target);
+		follow_route(conn, &head, &target, owned_route);
+		plane_buffer_finish(&bytes);
+	} else {
 		gone(conn);
+	}
 	plane_conn_advance(conn);
 }
 
-static void dispatch(struct plane_conn *conn)
+static void dispatch(
+	struct plane_conn *conn, const char *bytes, const struct plane_http1_head *head)
 {
+	struct plane_target target = plane_target_read(head->target);
 	struct plane_proxy_shared *shared = plane_worker_shared(conn->worker);
 	const char *redirect = shared->config->root_redirect_url;
 	plane_proxy_count(shared, PLANE_COUNT_REQUESTS, 1);
-	switch (conn->exchange->target.kind) {
+	switch (target.kind) {
 	case PLANE_TARGET_READY:
 		if (atomic_load(&shared->is_connected))
 			plane_conn_answer(conn, 200, "");
@@ -210,31 +229,31 @@ static void dispatch(struct plane_conn *conn)
 		gone(conn);
 		break;
 	case PLANE_TARGET_TOKEN:
-		find_route(conn);
+		find_route(conn, bytes, head, &target);
 		break;
 	}
 }
 
 /* ---- reading heads ---- */
 
-static void take_head(struct plane_conn *conn, const struct plane_http1_head *head)
+static void take_head(
+	struct plane_conn *conn, const char *bytes, size_t len, const struct plane_http1_head *head)
 {
 	plane_conn_set_deadline(conn, 0);
-	begin_exchange(conn, head);
-	dispatch(conn);
+	conn->exchange = create_exchange(conn, head);
+	plane_buffer_add(&conn->in, bytes + head->len, len - head->len);
+	dispatch(conn, bytes, head);
 }
 
-/* True when the bytes at hand decided something. */
-static bool parse_head(struct plane_conn *conn)
+/* True when `bytes`, which begin with a head, decided something; else they are not taken. */
+static bool parse_head(struct plane_conn *conn, const char *bytes, size_t len)
 {
 	struct plane_http1_head head;
 	const char *problem = "The request is malformed.";
-	if (conn->in.len == 0)
-		return false;
-	switch (plane_http1_parse_request(conn->in.data, conn->in.len, &head, &problem)) {
+	switch (plane_http1_parse_request(bytes, len, &head, &problem)) {
 	case PLANE_HTTP1_DONE:
 		if (head.len <= PLANE_HEAD_MAX)
-			take_head(conn, &head);
+			take_head(conn, bytes, len, &head);
 		else
 			plane_conn_answer(conn, 431, "The request's head is too large.");
 		return true;
@@ -247,10 +266,36 @@ static bool parse_head(struct plane_conn *conn)
 	case PLANE_HTTP1_MORE:
 		break;
 	}
-	if (conn->in.len <= PLANE_HEAD_MAX)
+	if (len <= PLANE_HEAD_MAX)
 		return false;
 	plane_conn_answer(conn, 431, "The request's head is too large.");
 	return true;
+}
+
+/* The same for the bytes that were kept. */
+static bool parse_kept(struct plane_conn *conn)
+{
+	struct plane_buffer bytes = conn->in;
+	conn->in = (struct plane_buffer){ 0 };
+	if (bytes.len && parse_head(conn, bytes.data, bytes.len)) {
+		plane_buffer_finish(&bytes);
+		return true;
+	}
+	conn->in = bytes;
+	return false;
+}
+
+/* A head that comes in one piece is understood where it was read. One that comes in many is looked
+ * at again only when a line ends: its sender cannot make that dear. */
+static bool take_head_bytes(struct plane_conn *conn, const char *bytes, size_t len)
+{
+	if (conn->in.len == 0 && len && parse_head(conn, bytes, len))
+		return true;
+	bool is_new = conn->in.len == 0;
+	plane_buffer_add(&conn->in, bytes, len);
+	if (is_new || (!memchr(bytes, '\n', len) && conn->in.len <= PLANE_HEAD_MAX))
+		return false;
+	return parse_kept(conn);
 }
 
 static bool step_head(struct plane_conn *conn)
@@ -258,8 +303,7 @@ static bool step_head(struct plane_conn *conn)
 	char *scratch = plane_worker_scratch(conn->worker);
 	bool was_empty = conn->in.len == 0;
 	size_t got = plane_end_read(&conn->client, scratch, PLANE_SCRATCH_SIZE);
-	plane_buffer_add(&conn->in, scratch, got);
-	if (parse_head(conn))
+	if (got && take_head_bytes(conn, scratch, got))
 		return true;
 	if (conn->client.is_eof || conn->client.is_broken) {
 		plane_conn_kill(conn); /* nothing was asked, or not to the end */
@@ -277,7 +321,7 @@ static bool parse_pipelined(struct plane_conn *conn)
 	struct plane_proxy_shared *shared = plane_worker_shared(conn->worker);
 	conn->phase = PLANE_CONN_HEAD;
 	plane_conn_set_deadline(conn, conn->in.len ? shared->config->header_timeout_ms : IDLE_MS);
-	(void)parse_head(conn); /* else it is read on */
+	(void)parse_kept(conn); /* else it is read on */
 	return true;
 }
 
@@ -359,11 +403,10 @@ void plane_conn_expire(struct plane_conn *conn)
 			plane_conn_kill(conn);
 		break;
 	case PLANE_CONN_WAITING:
-		plane_routes_cancel(plane_worker_shared(conn->worker)->routes, &conn->waiter);
 		plane_conn_answer(conn, 504, "The backend did not become ready in time.");
 		break;
 	case PLANE_CONN_CONNECTING:
-		plane_end_close(&conn->upstream);
+		plane_upstream_close(conn);
 		plane_conn_answer(conn, 504, "The backend did not accept a connection in time.");
 		break;
 	default:

@@ -1,12 +1,12 @@
 /* A request and its answer pass through: bodies as they come, each side as fast as the other reads.
  * No more is kept than one read of what the receiver did not take. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "proxy/conn.h"
 #include "proxy/headers.h"
 
 #define HALF_CLOSED_MS 60000
+#define TOGETHER_MAX ((size_t)16 << 10)
 
 /* How many of the bytes belong to the body; `*is_bad` for broken chunks. `payload` (may be NULL)
  * gets what chunks carry. */
@@ -51,7 +51,7 @@ static void refuse_request(struct plane_conn *conn)
 {
 	struct plane_exchange *exchange = conn->exchange;
 	exchange->wants_keep_alive = false;
-	plane_end_close(&conn->upstream);
+	plane_upstream_close(conn);
 	if (exchange->has_response_head)
 		plane_conn_kill(conn);
 	else
@@ -67,7 +67,7 @@ static void send_request_bytes(struct plane_conn *conn, const char *bytes, size_
 		refuse_request(conn);
 		return;
 	}
-	plane_end_write(&conn->upstream, bytes, taken);
+	plane_end_write(&conn->upstream->end, bytes, taken);
 	if (taken < len) /* the next request, or an unfinished line of a chunk */
 		plane_buffer_add(&conn->in, bytes + taken, len - taken);
 }
@@ -88,20 +88,24 @@ static bool send_from_in(struct plane_conn *conn)
 static bool pump_request(struct plane_conn *conn)
 {
 	struct plane_exchange *exchange = conn->exchange;
+	struct plane_end *upstream = &conn->upstream->end;
 	char *scratch = plane_worker_scratch(conn->worker);
 	if (exchange->is_request_broken)
 		return false;
-	bool is_flushed = plane_end_flush(&conn->upstream);
-	if (conn->upstream.is_broken) {
+	/* what came with the head goes with it */
+	bool has_moved = !exchange->request.is_done && upstream->out.len <= PLANE_SCRATCH_SIZE &&
+			 send_from_in(conn);
+	if (conn->is_dead || conn->phase != PLANE_CONN_EXCHANGE)
+		return true;
+	bool is_flushed = plane_end_flush(upstream);
+	if (upstream->is_broken) {
 		exchange->is_request_broken = true; /* its answer may still come */
 		exchange->wants_keep_alive =
 			exchange->wants_keep_alive && exchange->request.is_done;
 		return false;
 	}
-	if (exchange->request.is_done || !is_flushed)
-		return false;
-	if (send_from_in(conn))
-		return true;
+	if (exchange->request.is_done || !is_flushed || has_moved)
+		return has_moved;
 	size_t got = plane_end_read(&conn->client, scratch, PLANE_SCRATCH_SIZE);
 	if (got == 0)
 		return false;
@@ -130,9 +134,11 @@ static void start_response_body(
 		exchange->wants_keep_alive = false;
 }
 
-static void write_head(struct plane_conn *conn, const struct plane_http1_head *head,
-	bool is_interim, bool is_upgraded)
+/* Into the worker's buffer, to be sent alone or with the first of the body. */
+static struct plane_buffer *compose_head(struct plane_conn *conn,
+	const struct plane_http1_head *head, bool is_interim, bool is_upgraded)
 {
+	struct plane_buffer *composed = plane_worker_compose(conn->worker);
 	struct plane_exchange *exchange = conn->exchange;
 	struct plane_response_plan plan = { .backend = conn->route->backend,
 		.is_chunked = head->framing == PLANE_HTTP1_CHUNKED && !exchange->strips_chunks,
@@ -140,81 +146,23 @@ static void write_head(struct plane_conn *conn, const struct plane_http1_head *h
 		.is_http10 = exchange->is_http10,
 		.is_interim = is_interim,
 		.is_upgraded = is_upgraded };
-	plane_headers_response(&conn->client.out, head, &plan);
+	plane_headers_response(composed, head, &plan);
+	return composed;
 }
 
-/* What follows the head goes back to be read as body. */
-static struct plane_buffer rest_of(struct plane_exchange *exchange, size_t head_len)
+static void write_head(struct plane_conn *conn, const struct plane_http1_head *head,
+	bool is_interim, bool is_upgraded)
 {
-	struct plane_buffer rest = exchange->response_in;
-	exchange->response_in = (struct plane_buffer){ 0 };
-	plane_buffer_consume(&rest, head_len);
-	return rest;
-}
-
-static void send_response_bytes(struct plane_conn *conn, const char *bytes, size_t len);
-
-static void take_response_head(struct plane_conn *conn, const struct plane_http1_head *head)
-{
-	struct plane_exchange *exchange = conn->exchange;
-	if (head->status == 101 && !exchange->head.is_upgrade) {
-		plane_upstream_failed(conn, "it changes to a protocol that nobody asked for");
-		return;
-	}
-	if (head->status == 101) {
-		write_head(conn, head, false, true);
-		plane_buffer_consume(&exchange->response_in, head->len);
-		plane_tunnel_begin(conn);
-		return;
-	}
-	if (head->status < 200) {
-		if (!exchange->is_http10)
-			write_head(conn, head, true, false);
-		struct plane_buffer rest = rest_of(exchange, head->len);
-		exchange->response_in = rest;
-		return;
-	}
-	exchange->has_response_head = true;
-	start_response_body(exchange, head);
-	write_head(conn, head, false, false);
-	struct plane_buffer rest = rest_of(exchange, head->len);
-	if (rest.len)
-		send_response_bytes(conn, rest.data, rest.len);
-	plane_buffer_finish(&rest);
-}
-
-/* True when a head was there. */
-static bool parse_response_head(struct plane_conn *conn)
-{
-	struct plane_exchange *exchange = conn->exchange;
-	struct plane_http1_head head;
-	const char *problem = "malformed";
-	if (exchange->response_in.len == 0)
-		return false;
-	switch (plane_http1_parse_response(exchange->response_in.data, exchange->response_in.len,
-		exchange->is_head_request, &head, &problem)) {
-	case PLANE_HTTP1_DONE:
-		take_response_head(conn, &head);
-		return true;
-	case PLANE_HTTP1_MORE:
-		if (exchange->response_in.len <= PLANE_HEAD_MAX)
-			return false;
-		problem = "its head is too large";
-		break;
-	case PLANE_HTTP1_TOO_MANY:
-		problem = "it has too many header fields";
-		break;
-	case PLANE_HTTP1_BAD:
-		break;
-	}
-	exchange->is_reused = false; /* it answered: not again */
-	plane_upstream_failed(conn, problem);
-	return true;
+	const struct plane_buffer *composed = compose_head(conn, head, is_interim, is_upgraded);
+	plane_end_write(&conn->client, composed->data, composed->len);
 }
 
 /* ---- the answer's body ---- */
 
-static void send_response_bytes(struct plane_conn *conn, const char *bytes, size_t len)
+/* `composed` (may be NULL) is the head, which goes first: with the body in one send if that is not
+ * large. */
+static void send_response_bytes(
+	struct plane_conn *conn, struct plane_buffer *composed, const char *bytes, size_t len)
 {
 	struct plane_exchange *exchange = conn->exchange;
 	struct plane_buffer payload = { 0 };
@@ -226,14 +174,17 @@ static void send_response_bytes(struct plane_conn *conn, const char *bytes, size
 		plane_buffer_finish(&payload);
 		return;
 	}
-	if (conn->client.out.len && taken <= PLANE_SCRATCH_SIZE && !exchange->strips_chunks) {
-		plane_buffer_add(&conn->client.out, bytes, taken); /* with the head, in one send */
-		(void)plane_end_flush(&conn->client);
-	} else if (exchange->strips_chunks) {
-		plane_end_write(&conn->client, payload.data ? payload.data : "", payload.len);
-	} else {
-		plane_end_write(&conn->client, bytes, taken);
+	struct plane_slice body = { bytes, taken };
+	if (exchange->strips_chunks)
+		body = (struct plane_slice){ payload.data, payload.len };
+	if (composed && body.len <= TOGETHER_MAX) {
+		plane_buffer_add(composed, body.data, body.len);
+		body.len = 0;
 	}
+	if (composed)
+		plane_end_write(&conn->client, composed->data, composed->len);
+	if (body.len)
+		plane_end_write(&conn->client, body.data, body.len);
 	plane_buffer_finish(&payload);
 	if (taken < len && exchange->response.is_done)
 		exchange->can_reuse_upstream = false; /* it says more than was asked */
@@ -241,12 +192,76 @@ static void send_response_bytes(struct plane_conn *conn, const char *bytes, size
 		plane_buffer_add(&exchange->response_in, bytes + taken, len - taken);
 }
 
+/* `rest` is what came behind the head. */
+static void take_response_head(struct plane_conn *conn, const struct plane_http1_head *head,
+	const char *rest, size_t rest_len)
+{
+	struct plane_exchange *exchange = conn->exchange;
+	if (head->status == 101 && !exchange->is_upgrade) {
+		plane_upstream_failed(conn, "it changes to a protocol that nobody asked for");
+	} else if (head->status == 101) {
+		write_head(conn, head, false, true);
+		plane_tunnel_begin(conn, rest, rest_len);
+	} else if (head->status >= 200) {
+		exchange->has_response_head = true;
+		start_response_body(exchange, head);
+		send_response_bytes(conn, compose_head(conn, head, false, false), rest, rest_len);
+	} else if (!exchange->is_http10) {
+		write_head(conn, head, true, false);
+	}
+}
+
+/* Reads one head, or keeps what is there of it. How many bytes are understood. */
+static size_t parse_response_head(struct plane_conn *conn, const char *bytes, size_t len)
+{
+	struct plane_exchange *exchange = conn->exchange;
+	struct plane_http1_head head;
+	const char *problem = "malformed";
+	switch (plane_http1_parse_response(
+		bytes, len, exchange->is_head_request, &head, &problem)) {
+	case PLANE_HTTP1_DONE:
+		take_response_head(conn, &head, bytes + head.len, len - head.len);
+		return head.len;
+	case PLANE_HTTP1_MORE:
+		if (len <= PLANE_HEAD_MAX) {
+			plane_buffer_add(&exchange->response_in, bytes, len);
+			return len;
+		}
+		problem = "its head is too large";
+		break;
+	case PLANE_HTTP1_TOO_MANY:
+		problem = "it has too many header fields";
+		break;
+	case PLANE_HTTP1_BAD:
+		break;
+	}
+	plane_upstream_failed(conn, problem);
+	return len;
+}
+
+/* `bytes` begin where the last ones that were understood ended. */
+static void take_response_bytes(struct plane_conn *conn, const char *bytes, size_t len)
+{
+	struct plane_exchange *exchange = conn->exchange;
+	if (exchange->has_response_head) {
+		send_response_bytes(conn, NULL, bytes, len);
+		return;
+	}
+	while (len && !conn->is_dead && conn->phase == PLANE_CONN_EXCHANGE &&
+		!exchange->has_response_head) {
+		size_t taken = parse_response_head(conn, bytes, len);
+		bytes += taken;
+		len -= taken;
+	}
+}
+
 static bool end_of_response(struct plane_conn *conn)
 {
 	struct plane_exchange *exchange = conn->exchange;
 	if (!exchange->has_response_head)
 		plane_upstream_failed(conn, "it closed the connection without an answer");
-	else if (exchange->response.framing == PLANE_HTTP1_UNTIL_CLOSE && !conn->upstream.is_broken)
+	else if (exchange->response.framing == PLANE_HTTP1_UNTIL_CLOSE &&
+		 !conn->upstream->end.is_broken)
 		exchange->response.is_done = true;
 	else
 		plane_conn_kill(conn); /* cut off: the client sees it too */
@@ -256,28 +271,28 @@ static bool end_of_response(struct plane_conn *conn)
 static bool pump_response(struct plane_conn *conn)
 {
 	struct plane_exchange *exchange = conn->exchange;
+	const struct plane_end *upstream = &conn->upstream->end;
 	char *scratch = plane_worker_scratch(conn->worker);
 	if (exchange->has_response_head && exchange->response.is_done)
 		return false;
 	if (!plane_end_flush(&conn->client))
 		return false;
-	size_t got = plane_end_read(&conn->upstream, scratch, PLANE_SCRATCH_SIZE);
+	size_t got = plane_end_read(&conn->upstream->end, scratch, PLANE_SCRATCH_SIZE);
 	if (got == 0)
-		return conn->upstream.is_eof || conn->upstream.is_broken ? end_of_response(conn)
-									 : false;
-	if (exchange->has_response_head && exchange->response_in.len == 0) {
-		send_response_bytes(conn, scratch, got);
+		return upstream->is_eof || upstream->is_broken ? end_of_response(conn) : false;
+	exchange->is_answered = true;
+	if (exchange->response_in.len == 0) {
+		take_response_bytes(conn, scratch, got);
 		return true;
 	}
 	plane_buffer_add(&exchange->response_in, scratch, got);
-	if (!exchange->has_response_head) {
-		while (!conn->is_dead && conn->phase == PLANE_CONN_EXCHANGE &&
-			!exchange->has_response_head && parse_response_head(conn))
-			;
+	/* a head is looked at again only when a line ends: its sender cannot make that dear */
+	if (!exchange->has_response_head && !memchr(scratch, '\n', got) &&
+		exchange->response_in.len <= PLANE_HEAD_MAX)
 		return true;
-	}
-	struct plane_buffer bytes = rest_of(exchange, 0);
-	send_response_bytes(conn, bytes.data, bytes.len);
+	struct plane_buffer bytes = exchange->response_in;
+	exchange->response_in = (struct plane_buffer){ 0 };
+	take_response_bytes(conn, bytes.data, bytes.len);
 	plane_buffer_finish(&bytes);
 	return true;
 }
@@ -298,8 +313,8 @@ static void watch_stall(struct plane_conn *conn, bool has_moved)
 	int64_t stall_ms = plane_worker_shared(conn->worker)->config->stall_timeout_ms;
 	bool waits_for_client = conn->client.out.len > 0 ||
 				(!exchange->request.is_done && !exchange->is_request_broken &&
-					!exchange->head.expects_continue);
-	bool waits_for_backend = conn->upstream.out.len > 0;
+					!exchange->expects_continue);
+	bool waits_for_backend = conn->upstream->end.out.len > 0;
 	if (waits_for_client || waits_for_backend) {
 		if (has_moved || !conn->deadline_ms)
 			plane_conn_set_deadline(conn, stall_ms);

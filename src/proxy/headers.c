@@ -9,9 +9,7 @@
 
 #include "base/version.h"
 
-/* RFC 9110 section 7.6.1: for one connection only. */
-static const char *const hop_by_hop[] = { "connection", "keep-alive", "proxy-connection", "te",
-	"transfer-encoding", "upgrade", "proxy-authorization", "proxy-authenticate" };
+#define ADDED_BYTES 512 /* about as much is added to a head */
 
 static void add_slice(struct plane_buffer *out, struct plane_slice slice)
 {
@@ -26,44 +24,40 @@ static void add_field(struct plane_buffer *out, const struct plane_http1_header 
 	plane_buffer_add(out, "\r\n", 2);
 }
 
-/* Named by a Connection field, so for this connection only as well. */
-static bool is_named_by_connection(const struct plane_http1_head *head, struct plane_slice name)
-{
-	char text[64];
-	if (name.len >= sizeof(text))
-		return false;
-	memcpy(text, name.data, name.len);
-	text[name.len] = '\0';
-	for (size_t i = 0; i < head->header_count; i++)
-		if (plane_slice_equals_nocase(head->headers[i].name, "connection") &&
-			plane_http1_list_has(head->headers[i].value, text))
-			return true;
-	return false;
-}
-
+/* RFC 9110 section 7.6.1: for one connection only. */
 static bool is_hop_by_hop(const struct plane_http1_head *head, struct plane_slice name)
 {
-	for (size_t i = 0; i < sizeof(hop_by_hop) / sizeof(hop_by_hop[0]); i++)
-		if (plane_slice_equals_nocase(name, hop_by_hop[i]))
-			return true;
+	if (plane_slice_equals_nocase(name, "connection") ||
+		plane_slice_equals_nocase(name, "keep-alive") ||
+		plane_slice_equals_nocase(name, "proxy-connection") ||
+		plane_slice_equals_nocase(name, "te") ||
+		plane_slice_equals_nocase(name, "transfer-encoding") ||
+		plane_slice_equals_nocase(name, "upgrade") ||
+		plane_slice_equals_nocase(name, "proxy-authorization") ||
+		plane_slice_equals_nocase(name, "proxy-authenticate"))
+		return true;
 	/* what frames the message and names its host cannot be taken away by the sender */
-	if (plane_slice_equals_nocase(name, "content-length") ||
-		plane_slice_equals_nocase(name, "host"))
-		return false;
-	return is_named_by_connection(head, name);
+	return head->names_fields && !plane_slice_equals_nocase(name, "content-length") &&
+	       !plane_slice_equals_nocase(name, "host") &&
+	       plane_http1_is_named_by_connection(head, name);
 }
 
-/* Also with '_' for '-': many servers make no difference between the two. */
+/* Without case, and '_' as '-': many servers make no difference between the two. */
+static char folded(char c)
+{
+	if (c == '_')
+		return '-';
+	return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
 static bool has_prefix(struct plane_slice name, const char *prefix)
 {
 	size_t len = strlen(prefix);
 	if (name.len < len)
 		return false;
-	for (size_t i = 0; i < len; i++) {
-		char c = name.data[i] == '_' ? '-' : name.data[i];
-		if (strncasecmp(&c, &prefix[i], 1) != 0)
+	for (size_t i = 0; i < len; i++)
+		if (folded(name.data[i]) != prefix[i])
 			return false;
-	}
 	return true;
 }
 
@@ -78,19 +72,10 @@ static bool is_ours_to_say(struct plane_slice name)
 	       is_name(name, "x-forwarded-proto");
 }
 
-static bool has_controls(const char *value, size_t len)
+static inline void add_value(
+	struct plane_buffer *out, const char *name, const char *value, size_t len)
 {
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)value[i];
-		if ((c < 0x20 && c != '\t') || c == 0x7f)
-			return true;
-	}
-	return false;
-}
-
-static void add_value(struct plane_buffer *out, const char *name, const char *value, size_t len)
-{
-	if (has_controls(value, len))
+	if (!plane_http1_is_value(value, len))
 		return; /* cannot be said in a header */
 	plane_buffer_add_text(out, name);
 	plane_buffer_add(out, ": ", 2);
@@ -120,7 +105,8 @@ static void add_verified(struct plane_buffer *out, const struct plane_target *ta
 void plane_headers_request(struct plane_buffer *out, const struct plane_http1_head *head,
 	const struct plane_target *target, const struct plane_route *route, const char *client_ip)
 {
-	const struct plane_http1_header *upgrade = plane_http1_find(head, "upgrade");
+	const struct plane_http1_header *upgrade = NULL;
+	(void)plane_buffer_reserve(out, head->len + ADDED_BYTES); /* mostly enough */
 	add_slice(out, head->method);
 	plane_buffer_add_text(out, target->needs_slash ? " /" : " ");
 	add_slice(out, target->forwarded);
@@ -129,6 +115,8 @@ void plane_headers_request(struct plane_buffer *out, const struct plane_http1_he
 		const struct plane_http1_header *header = &head->headers[i];
 		if (!is_hop_by_hop(head, header->name) && !is_ours_to_say(header->name))
 			add_field(out, header);
+		else if (!upgrade && plane_slice_equals_nocase(header->name, "upgrade"))
+			upgrade = header;
 	}
 	add_verified(out, target, route, client_ip);
 	if (head->framing == PLANE_HTTP1_CHUNKED)
@@ -141,14 +129,20 @@ void plane_headers_request(struct plane_buffer *out, const struct plane_http1_he
 	plane_buffer_add(out, "\r\n", 2);
 }
 
+/* The same for a second. */
 static void add_date(struct plane_buffer *out)
 {
-	char text[64];
+	static _Thread_local struct {
+		time_t second;
+		char text[64];
+	} made;
 	struct tm parts;
 	time_t now = time(NULL);
-	if (gmtime_r(&now, &parts) &&
-		strftime(text, sizeof(text), "date: %a, %d %b %Y %H:%M:%S GMT\r\n", &parts) > 0)
-		plane_buffer_add_text(out, text);
+	if (now != made.second && gmtime_r(&now, &parts) &&
+		strftime(made.text, sizeof(made.text), "date: %a, %d %b %Y %H:%M:%S GMT\r\n",
+			&parts) > 0)
+		made.second = now;
+	plane_buffer_add_text(out, made.text);
 }
 
 static void add_cors(struct plane_buffer *out)
@@ -163,32 +157,45 @@ static void add_server(struct plane_buffer *out)
 	plane_buffer_add_text(out, "server: Plane/" PLANE_VERSION "-" PLANE_GIT_HASH "\r\n");
 }
 
-static bool has_cors(const struct plane_http1_head *head)
+static bool is_cors(struct plane_slice name)
 {
-	return plane_http1_find(head, "access-control-allow-origin") ||
-	       plane_http1_find(head, "access-control-allow-methods") ||
-	       plane_http1_find(head, "access-control-allow-headers");
+	return plane_slice_equals_nocase(name, "access-control-allow-origin") ||
+	       plane_slice_equals_nocase(name, "access-control-allow-methods") ||
+	       plane_slice_equals_nocase(name, "access-control-allow-headers");
+}
+
+static void add_status_line(struct plane_buffer *out, const struct plane_http1_head *head)
+{
+	const char digits[] = { (char)('0' + head->status / 100),
+		(char)('0' + head->status / 10 % 10), (char)('0' + head->status % 10), ' ' };
+	plane_buffer_add_text(out, "HTTP/1.1 ");
+	plane_buffer_add(out, digits, sizeof(digits));
+	add_slice(out, head->reason);
+	plane_buffer_add(out, "\r\n", 2);
 }
 
 void plane_headers_response(struct plane_buffer *out, const struct plane_http1_head *head,
 	const struct plane_response_plan *plan)
 {
-	plane_buffer_addf(out, "HTTP/1.1 %d ", head->status);
-	add_slice(out, head->reason);
-	plane_buffer_add(out, "\r\n", 2);
+	bool has_date = false;
+	bool has_cors = false;
+	(void)plane_buffer_reserve(out, head->len + ADDED_BYTES); /* mostly enough */
+	add_status_line(out, head);
 	for (size_t i = 0; i < head->header_count; i++) {
 		const struct plane_http1_header *header = &head->headers[i];
 		bool is_upgrade =
 			plan->is_upgraded && plane_slice_equals_nocase(header->name, "upgrade");
+		has_date |= plane_slice_equals_nocase(header->name, "date");
+		has_cors |= is_cors(header->name);
 		if ((is_upgrade || !is_hop_by_hop(head, header->name)) &&
 			!plane_slice_equals_nocase(header->name, "server") &&
 			!plane_slice_equals_nocase(header->name, "x-plane-backend-id"))
 			add_field(out, header);
 	}
 	if (!plan->is_interim) {
-		if (!plane_http1_find(head, "date"))
+		if (!has_date)
 			add_date(out);
-		if (!has_cors(head))
+		if (!has_cors)
 			add_cors(out);
 		add_server(out);
 		add_text(out, "x-plane-backend-id", plan->backend);

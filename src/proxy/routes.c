@@ -17,15 +17,18 @@
 struct entry {
 	char token[PLANE_PROXY_TOKEN_MAX + 1];
 	bool is_pending;
+	bool was_used;             /* since it was passed over for the last time */
 	struct plane_route *route; /* NULL and not pending: leads nowhere */
 	int64_t until_ms;          /* for those that lead nowhere */
 	struct plane_route_waiter *waiters;
-	UT_hash_handle hh; /* in the order of use, the oldest first */
+	struct entry *prev, *next; /* of the known */
+	UT_hash_handle hh;
 };
 
 struct plane_routes {
 	pthread_mutex_t mutex;
 	struct entry *entries;
+	struct entry *known; /* those that are not pending, in the order of coming */
 	void (*ask)(void *data, const char *token);
 	void *data;
 };
@@ -42,6 +45,8 @@ struct plane_routes *plane_routes_create(void (*ask)(void *data, const char *tok
 static void forget(struct plane_routes *routes, struct entry *entry)
 {
 	HASH_DEL(routes->entries, entry);
+	if (!entry->is_pending)
+		DL_DELETE(routes->known, entry);
 	plane_route_unref(entry->route);
 	free(entry);
 }
@@ -57,25 +62,22 @@ void plane_routes_destroy(struct plane_routes *routes)
 	free(routes);
 }
 
-/* Makes room; entries that somebody waits for stay. False when all are such. */
+/* Makes room; entries that somebody waits for stay. False when all are such. One that was used gets
+ * a second chance: a use costs no more than a mark, and is paid back here once at most. */
 static bool make_room(struct plane_routes *routes)
 {
-	struct entry *entry, *next;
 	if (HASH_COUNT(routes->entries) < ENTRIES_MAX)
 		return true;
-	HASH_ITER (hh, routes->entries, entry, next) {
-		if (!entry->is_pending) {
-			forget(routes, entry);
-			return true;
-		}
+	while (routes->known && routes->known->was_used) {
+		struct entry *entry = routes->known;
+		entry->was_used = false;
+		DL_DELETE(routes->known, entry);
+		DL_APPEND(routes->known, entry);
 	}
-	return false;
-}
-
-static void touch(struct plane_routes *routes, struct entry *entry)
-{
-	HASH_DEL(routes->entries, entry);
-	HASH_ADD_STR(routes->entries, token, entry);
+	if (!routes->known)
+		return false;
+	forget(routes, routes->known);
+	return true;
 }
 
 static struct entry *add_pending(struct plane_routes *routes, struct plane_slice token)
@@ -112,7 +114,7 @@ static enum plane_routes_answer find(struct plane_routes *routes, struct plane_s
 	}
 	if (!entry->route)
 		return PLANE_ROUTES_NONE;
-	touch(routes, entry);
+	entry->was_used = true;
 	*route = plane_route_ref(entry->route);
 	return PLANE_ROUTES_FOUND;
 }
@@ -178,6 +180,7 @@ void plane_routes_answer(struct plane_routes *routes, const char *token,
 	HASH_FIND_STR(routes->entries, token, entry);
 	if (entry && entry->is_pending) {
 		entry->is_pending = false;
+		DL_APPEND(routes->known, entry);
 		entry->route = owned_route;
 		entry->until_ms = now_ms + NONE_KEPT_MS;
 		wake_all(entry);

@@ -1,21 +1,15 @@
 /* After an upgrade: bytes both ways, each direction closed by itself. An idle tunnel keeps no
  * buffers. */
-#include <stdlib.h>
-
 #include "proxy/conn.h"
 
 #define HALF_CLOSED_MS 300000
 
-void plane_tunnel_begin(struct plane_conn *conn)
+void plane_tunnel_begin(struct plane_conn *conn, const char *early, size_t early_len)
 {
-	struct plane_exchange *exchange = conn->exchange;
-	plane_buffer_add(&conn->client.out, exchange->response_in.data, exchange->response_in.len);
-	plane_buffer_add(&conn->upstream.out, conn->in.data, conn->in.len);
+	plane_buffer_add(&conn->client.out, early, early_len);
+	plane_buffer_add(&conn->upstream->end.out, conn->in.data, conn->in.len);
 	plane_buffer_finish(&conn->in);
-	plane_buffer_finish(&exchange->bytes);
-	plane_buffer_finish(&exchange->response_in);
-	free(exchange);
-	conn->exchange = NULL;
+	plane_conn_free_exchange(conn);
 	conn->phase = PLANE_CONN_TUNNEL;
 	plane_conn_set_deadline(conn, 0);
 	plane_proxy_count(plane_worker_shared(conn->worker), PLANE_COUNT_TUNNELS, 1);
@@ -41,15 +35,17 @@ static bool pump(struct plane_conn *conn, struct plane_end *from, struct plane_e
 
 static bool is_over(const struct plane_conn *conn)
 {
-	return conn->client.is_broken || conn->upstream.is_broken ||
-	       (conn->client.is_shut && conn->upstream.is_shut);
+	const struct plane_end *upstream = &conn->upstream->end;
+	return conn->client.is_broken || upstream->is_broken ||
+	       (conn->client.is_shut && upstream->is_shut);
 }
 
 static void watch_stall(struct plane_conn *conn, bool has_moved)
 {
 	int64_t stall_ms = plane_worker_shared(conn->worker)->config->stall_timeout_ms;
-	bool is_stuck = conn->client.out.len || conn->upstream.out.len;
-	bool is_half_closed = conn->client.is_shut || conn->upstream.is_shut;
+	const struct plane_end *upstream = &conn->upstream->end;
+	bool is_stuck = conn->client.out.len || upstream->out.len;
+	bool is_half_closed = conn->client.is_shut || upstream->is_shut;
 	if (!is_stuck && !is_half_closed)
 		plane_conn_set_deadline(conn, 0);
 	else if (has_moved || !conn->deadline_ms)
@@ -58,8 +54,9 @@ static void watch_stall(struct plane_conn *conn, bool has_moved)
 
 bool plane_tunnel_step(struct plane_conn *conn)
 {
-	bool has_moved = pump(conn, &conn->client, &conn->upstream);
-	has_moved |= pump(conn, &conn->upstream, &conn->client);
+	struct plane_end *upstream = &conn->upstream->end;
+	bool has_moved = pump(conn, &conn->client, upstream);
+	has_moved |= pump(conn, upstream, &conn->client);
 	if (is_over(conn)) {
 		plane_conn_kill(conn);
 		return true;

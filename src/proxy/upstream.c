@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "proxy/conn.h"
 #include "proxy/headers.h"
@@ -30,67 +32,78 @@ static int open_socket(const struct plane_route *route)
 	return fd;
 }
 
+static struct plane_upstream *connect_to(struct plane_conn *conn)
+{
+	int fd = open_socket(conn->route);
+	/* what is idle makes room for what is wanted */
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE) &&
+		plane_pool_drop_oldest(plane_worker_pool(conn->worker)))
+		fd = open_socket(conn->route);
+	if (fd < 0)
+		return NULL;
+	struct plane_upstream *upstream = PLANE_NEW(struct plane_upstream);
+	upstream->end.conn = conn;
+	upstream->end.fd = fd;
+	if (plane_worker_watch(conn->worker, &upstream->end) == 0)
+		return upstream;
+	int saved = errno;
+	plane_upstream_destroy(conn->worker, upstream);
+	errno = saved;
+	return NULL;
+}
+
+/* Goes on to CONNECTING. `head` was written for the backend. */
+static void open_fresh(struct plane_conn *conn, const struct plane_buffer *head)
+{
+	struct plane_proxy_shared *shared = plane_worker_shared(conn->worker);
+	conn->exchange->is_reused = false;
+	conn->upstream = connect_to(conn);
+	if (!conn->upstream) {
+		plane_upstream_failed(conn, strerror(errno));
+		return;
+	}
+	plane_buffer_add(&conn->upstream->end.out, head->data, head->len);
+	conn->phase = PLANE_CONN_CONNECTING;
+	plane_conn_set_deadline(conn, shared->config->connect_timeout_ms);
+}
+
 static void connected(struct plane_conn *conn)
 {
 	conn->phase = PLANE_CONN_EXCHANGE;
 	plane_conn_set_deadline(conn, 0);
 }
 
-/* The head is written anew for each try: the first may have been sent in part. */
-static void queue_head(struct plane_conn *conn)
+void plane_upstream_open(struct plane_conn *conn, const struct plane_http1_head *head,
+	const struct plane_target *target)
 {
 	struct plane_exchange *exchange = conn->exchange;
-	plane_headers_request(&conn->upstream.out, &exchange->head, &exchange->target, conn->route,
-		conn->client_ip);
-}
-
-static void open_fresh(struct plane_conn *conn)
-{
-	struct plane_proxy_shared *shared = plane_worker_shared(conn->worker);
-	conn->exchange->is_reused = false;
-	conn->upstream.fd = open_socket(conn->route);
-	if (conn->upstream.fd < 0 || plane_worker_watch(conn->worker, &conn->upstream) < 0) {
-		plane_upstream_failed(conn, strerror(errno));
-		return;
-	}
-	conn->phase = PLANE_CONN_CONNECTING;
-	plane_conn_set_deadline(conn, shared->config->connect_timeout_ms);
-	queue_head(conn);
-}
-
-void plane_upstream_open(struct plane_conn *conn)
-{
-	struct plane_exchange *exchange = conn->exchange;
-	bool has_body = exchange->request.framing != PLANE_HTTP1_NO_BODY;
-	int fd = -1;
+	struct plane_buffer *composed = plane_worker_compose(conn->worker);
+	plane_headers_request(composed, head, target, conn->route, conn->client_ip);
 	/* only what may be sent twice goes over a connection that may just be closing */
-	if (exchange->is_idempotent && !has_body && !exchange->head.is_upgrade)
-		fd = plane_pool_take(plane_worker_pool(conn->worker), conn->route->backend);
-	if (fd < 0) {
-		open_fresh(conn);
+	if (exchange->is_idempotent && !exchange->is_upgrade &&
+		exchange->request.framing == PLANE_HTTP1_NO_BODY)
+		conn->upstream =
+			plane_pool_take(plane_worker_pool(conn->worker), conn->route->backend);
+	if (!conn->upstream) {
+		open_fresh(conn, composed);
 		return;
 	}
-	conn->upstream.fd = fd;
-	if (plane_worker_watch(conn->worker, &conn->upstream) < 0) {
-		plane_end_close(&conn->upstream);
-		open_fresh(conn);
-		return;
-	}
+	conn->upstream->end.conn = conn;
 	exchange->is_reused = true;
-	conn->upstream.is_writable = true;
-	queue_head(conn);
+	plane_buffer_add(&exchange->sent_head, composed->data, composed->len);
 	connected(conn);
+	plane_end_write(&conn->upstream->end, composed->data, composed->len);
 }
 
 bool plane_upstream_step(struct plane_conn *conn)
 {
 	int error = 0;
 	socklen_t len = sizeof(error);
-	if (!conn->upstream.is_writable && !conn->upstream.is_broken)
+	if (!conn->upstream->end.is_writable && !conn->upstream->end.is_broken)
 		return false;
-	if (getsockopt(conn->upstream.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+	if (getsockopt(conn->upstream->end.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
 		error = errno;
-	if (error || conn->upstream.is_broken)
+	if (error || conn->upstream->end.is_broken)
 		plane_upstream_failed(conn, strerror(error ? error : ECONNRESET));
 	else
 		connected(conn);
@@ -100,9 +113,9 @@ bool plane_upstream_step(struct plane_conn *conn)
 void plane_upstream_failed(struct plane_conn *conn, const char *why)
 {
 	struct plane_exchange *exchange = conn->exchange;
-	plane_end_close(&conn->upstream);
-	if (exchange->is_reused && exchange->is_idempotent && exchange->response_in.len == 0) {
-		open_fresh(conn);
+	plane_upstream_close(conn);
+	if (exchange->is_reused && exchange->is_idempotent && !exchange->is_answered) {
+		open_fresh(conn, &exchange->sent_head); /* RFC 9112 section 9.3.1 */
 		return;
 	}
 	plane_debug_backend(conn->route->backend, "a request failed: %s", why);
@@ -110,18 +123,27 @@ void plane_upstream_failed(struct plane_conn *conn, const char *why)
 	plane_conn_answer(conn, 502, "The backend could not be reached or broke the connection.");
 }
 
+void plane_upstream_destroy(struct plane_worker *worker, struct plane_upstream *owned_upstream)
+{
+	plane_end_close(&owned_upstream->end);
+	plane_worker_bury(worker, owned_upstream);
+}
+
+void plane_upstream_close(struct plane_conn *conn)
+{
+	if (conn->upstream)
+		plane_upstream_destroy(conn->worker, STEAL(conn->upstream));
+}
+
 void plane_upstream_release(struct plane_conn *conn)
 {
-	struct plane_end *upstream = &conn->upstream;
-	bool is_reusable = conn->exchange->can_reuse_upstream && upstream->fd >= 0 &&
-			   !upstream->is_broken && !upstream->is_eof && !upstream->is_peer_done &&
-			   upstream->out.len == 0 && conn->exchange->request.is_done &&
+	const struct plane_end *end = &conn->upstream->end;
+	bool is_reusable = conn->exchange->can_reuse_upstream && !end->is_broken && !end->is_eof &&
+			   !end->is_peer_done && end->out.len == 0 &&
+			   conn->exchange->request.is_done &&
 			   !plane_worker_is_stopping(conn->worker);
-	if (is_reusable) {
-		plane_worker_unwatch(conn->worker, upstream);
-		plane_pool_put(plane_worker_pool(conn->worker), conn->route->backend, upstream->fd,
-			plane_worker_now_ms(conn->worker));
-		upstream->fd = -1;
-	}
-	plane_end_close(upstream);
+	if (is_reusable)
+		plane_pool_put(plane_worker_pool(conn->worker), conn->route->backend,
+			STEAL(conn->upstream), plane_worker_now_ms(conn->worker));
+	plane_upstream_close(conn);
 }

@@ -27,6 +27,7 @@
 #define SLOTS 256
 #define SLOT_MS 250
 #define ACCEPT_PAUSE_MS 200
+#define COMPOSE_KEPT ((size_t)128 << 10)
 
 struct revocation {
 	struct revocation *next;
@@ -40,11 +41,13 @@ struct plane_worker {
 	struct plane_route_inbox inbox; /* its event_fd wakes the loop for everything */
 	struct plane_pool *pool;
 	struct plane_conn *conns, *graveyard;
+	struct plane_upstream *upstream_graveyard;
 	struct plane_conn *slots[SLOTS]; /* by deadline, coarsely; the deadline itself counts */
 	int timed;                       /* how many are in slots */
 	int64_t now_ms, last_slot;
 	int64_t accept_again_ms; /* 0: accepting */
 	char *scratch;
+	struct plane_buffer compose;
 	/* other threads */
 	pthread_mutex_t mutex;
 	struct revocation *revocations;
@@ -74,6 +77,14 @@ bool plane_worker_is_stopping(const struct plane_worker *worker)
 	return worker->is_stopping;
 }
 
+struct plane_buffer *plane_worker_compose(struct plane_worker *worker)
+{
+	if (worker->compose.capacity > COMPOSE_KEPT)
+		plane_buffer_finish(&worker->compose);
+	plane_buffer_clear(&worker->compose);
+	return &worker->compose;
+}
+
 struct plane_pool *plane_worker_pool(struct plane_worker *worker)
 {
 	return worker->pool;
@@ -91,9 +102,10 @@ int plane_worker_watch(struct plane_worker *worker, struct plane_end *end)
 	return epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, end->fd, &event);
 }
 
-void plane_worker_unwatch(struct plane_worker *worker, struct plane_end *end)
+void plane_worker_bury(struct plane_worker *worker, struct plane_upstream *owned_upstream)
 {
-	(void)epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, end->fd, NULL); /* it is there */
+	owned_upstream->next = worker->upstream_graveyard;
+	worker->upstream_graveyard = owned_upstream;
 }
 
 /* ---- deadlines ---- */
@@ -182,7 +194,6 @@ static void add_conn(struct plane_worker *worker, int owned_fd, const struct soc
 	conn->client = (struct plane_end){
 		.conn = conn, .fd = owned_fd, .is_readable = true, .is_writable = true
 	};
-	conn->upstream = (struct plane_end){ .conn = conn, .fd = -1 };
 	conn->timer_slot = -1;
 	ip_text(peer, conn->client_ip);
 	(void)setsockopt(owned_fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* only faster */
@@ -211,6 +222,11 @@ static void reap(struct plane_worker *worker)
 		struct plane_conn *conn = worker->graveyard;
 		worker->graveyard = conn->next;
 		free(conn);
+	}
+	while (worker->upstream_graveyard) {
+		struct plane_upstream *upstream = worker->upstream_graveyard;
+		worker->upstream_graveyard = upstream->next;
+		free(upstream);
 	}
 }
 
@@ -295,9 +311,10 @@ static void take_messages(struct plane_worker *worker)
 	pthread_mutex_unlock(&worker->mutex);
 	struct plane_route_waiter *waiter;
 	while ((waiter = plane_routes_take(worker->shared->routes, &worker->inbox))) {
-		struct plane_conn *conn =
-			(struct plane_conn *)((char *)waiter - offsetof(struct plane_conn, waiter));
-		plane_conn_routed(conn, STEAL(waiter->route));
+		struct plane_exchange *exchange =
+			(struct plane_exchange *)((char *)waiter -
+						  offsetof(struct plane_exchange, waiter));
+		plane_conn_routed(exchange->conn, STEAL(waiter->route));
 	}
 	while (revocations) {
 		struct revocation *revocation = revocations;
@@ -338,7 +355,21 @@ void plane_worker_stop(struct plane_worker *worker)
 
 /* ---- the loop ---- */
 
-static void take_event(struct plane_worker *worker, const struct epoll_event *event)
+/* The sockets' events are noted, all of them, before any is acted on: who takes a connection from
+ * the pool knows already if its peer closed it. */
+static void note_event(struct plane_worker *worker, const struct epoll_event *event)
+{
+	if (event->data.ptr == worker || event->data.ptr == &worker->inbox)
+		return;
+	struct plane_end *end = event->data.ptr;
+	uint32_t error = EPOLLHUP | EPOLLERR;
+	end->is_readable |= (event->events & (EPOLLIN | EPOLLRDHUP | error)) != 0;
+	end->is_writable |= (event->events & (EPOLLOUT | error)) != 0;
+	end->is_peer_done |= (event->events & (EPOLLRDHUP | error)) != 0;
+	end->is_hung_up |= (event->events & error) != 0;
+}
+
+static void act_on_event(struct plane_worker *worker, const struct epoll_event *event)
 {
 	if (event->data.ptr == worker) {
 		accept_some(worker);
@@ -349,13 +380,12 @@ static void take_event(struct plane_worker *worker, const struct epoll_event *ev
 		return;
 	}
 	struct plane_end *end = event->data.ptr;
-	if (end->conn->is_dead || end->fd < 0)
-		return;
-	end->is_readable |= (event->events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
-	end->is_writable |= (event->events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0;
-	end->is_peer_done |= (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
-	end->is_hung_up |= (event->events & (EPOLLHUP | EPOLLERR)) != 0;
-	plane_conn_advance(end->conn);
+	if (end->fd < 0)
+		return; /* closed on the way here */
+	if (end->conn)
+		plane_conn_advance(end->conn);
+	else if (end->is_readable || end->is_peer_done)
+		plane_pool_drop(worker->pool, (struct plane_upstream *)end);
 }
 
 /* Requests keep the thread; tunnels end when nothing else is left. */
@@ -392,7 +422,9 @@ static void *run(void *data)
 		int count = epoll_wait(worker->epoll_fd, events, EVENTS_MAX, wait_ms(worker));
 		worker->now_ms = plane_clock_boot_ms();
 		for (int i = 0; i < count; i++)
-			take_event(worker, &events[i]);
+			note_event(worker, &events[i]);
+		for (int i = 0; i < count; i++)
+			act_on_event(worker, &events[i]);
 		expire(worker);
 		resume_accepting(worker);
 		reap(worker);
@@ -443,7 +475,7 @@ struct plane_worker *plane_worker_create(struct plane_proxy_shared *shared,
 	worker->shared = shared;
 	worker->listen_fd = -1;
 	pthread_mutex_init(&worker->mutex, NULL);
-	worker->pool = plane_pool_create();
+	worker->pool = plane_pool_create(worker);
 	worker->scratch = plane_alloc(PLANE_SCRATCH_SIZE);
 	worker->now_ms = plane_clock_boot_ms();
 	worker->last_slot = worker->now_ms / SLOT_MS;
@@ -469,6 +501,8 @@ void plane_worker_destroy(struct plane_worker *worker)
 	plane_closep(&worker->epoll_fd);
 	plane_closep(&worker->inbox.event_fd);
 	plane_pool_destroy(worker->pool);
+	reap(worker);
+	plane_buffer_finish(&worker->compose);
 	pthread_mutex_destroy(&worker->mutex);
 	free(worker->scratch);
 	free(worker);
