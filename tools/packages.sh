@@ -10,7 +10,7 @@ declare -A packages=(
     libwslay-dev libjansson-dev libcurl4-openssl-dev libsqlite3-dev libseccomp-dev libcap-dev
     libarchive-dev libmnl-dev libnftables-dev uthash-dev"
   [run]=""
-  [test]="libcmocka-dev libasan8 libubsan1 python3-pytest python3-pytest-timeout
+  [test]="libcmocka-dev libasan8 libubsan1 libtsan2 python3-pytest python3-pytest-timeout
     python3-websockets python3-aiohttp python3-selenium chromium chromium-driver curl sqlite3
     iproute2 nftables util-linux mmdebstrap ca-certificates
     libarchive-tools"
