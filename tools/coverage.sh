@@ -18,11 +18,15 @@ find "$build" -name '*.gcno' | while read -r notes; do
 done
 find "$counts" -type d -exec chmod 755 {} +
 find "$counts" -name '*.gcda' -exec chmod 666 {} +
+rm -rf "$build/shim-counts"
+mkdir -m 700 "$build/shim-counts"
 
 GCOV_PREFIX=$counts tools/run-tests.sh "$build" "$@"
 status=$?
 
 (cd "$counts$build" && find . -name '*.gcda' -size +0 -exec cp --parents -t "$build" {} +)
+/usr/bin/python3 tools/shim-counts.py "$build/shim-counts" || status=1
+rm -rf "$build/shim-counts"
 gcovr --root . --filter src/ --exclude-unreachable-branches --json-summary "$build/coverage.json" \
   --html-details "$build/coverage.html" "$build" || status=1
 /usr/bin/python3 tools/coverage-table.py "$build/coverage.json" || status=1
