@@ -83,7 +83,7 @@ static void drop_connection(struct plane_probe *probe)
 		return;
 	struct attempt *attempt = (struct attempt *)probe->socket;
 	probe->socket = NULL;
-	/* This takes it out of libuv's epoll, always: another thread may be given its number next. */
+	/* Takes it out of libuv's epoll; once closed, its number may be another thread's. */
 	uv_close((uv_handle_t *)&attempt->poll, on_attempt_closed);
 	(void)close(attempt->fd); /* the connection ends at once */
 }
