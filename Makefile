@@ -2,10 +2,12 @@
 #   make                  the release binary, build/plane
 #   make run              builds, starts a demo and prints the URL to open; Ctrl-C ends it
 #   make test             everything that must pass; the last line is "N passed, N failed"
+#   make coverage         the same, then which lines of src/ it executed
+#   make test-threads     the same under ThreadSanitizer; TESTS="tests/integration/test_x.py" for less
 PREFIX ?= /usr/local
 export PATH := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-.PHONY: all examples run test lint bench bench-coldstart bench-proxy install clean
+.PHONY: all examples run test test-threads coverage lint bench bench-coldstart bench-proxy install clean
 
 all: build/build.ninja
 	@ninja -C build --quiet
@@ -20,6 +22,15 @@ run: all
 test: build-test/build.ninja
 	@ninja -C build-test --quiet
 	@tools/run-tests.sh build-test
+
+test-threads: build-tsan/build.ninja
+	@ninja -C build-tsan --quiet
+	@tools/run-thread-tests.sh build-tsan $(TESTS)
+
+coverage: build-coverage/build.ninja
+	@tools/packages.sh coverage
+	@ninja -C build-coverage --quiet
+	@tools/coverage.sh build-coverage $(TESTS)
 
 lint: build-test/build.ninja
 	@tools/packages.sh lint
@@ -38,7 +49,7 @@ install: all
 	install -D -m 755 build/plane $(DESTDIR)$(PREFIX)/bin/plane
 
 clean:
-	rm -rf build build-test
+	rm -rf build build-test build-tsan build-coverage
 
 # Packages are looked at each time; meson configures once and follows its files by itself after.
 .PHONY: build-packages test-packages
@@ -52,3 +63,9 @@ build/build.ninja: | build-packages
 
 build-test/build.ninja: | test-packages
 	@meson setup build-test -Dtests=true -Db_sanitize=address,undefined >/dev/null
+
+build-tsan/build.ninja: | test-packages
+	@meson setup build-tsan -Dtests=true -Db_sanitize=thread >/dev/null
+
+build-coverage/build.ninja: | test-packages
+	@meson setup build-coverage -Dtests=true -Db_coverage=true >/dev/null

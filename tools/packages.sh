@@ -1,7 +1,7 @@
 #!/bin/bash
 # The one list of Debian packages: what building, running, testing and linting need. Installs what
 # is missing, says which, and touches no network when nothing is.
-# usage: tools/packages.sh build|run|test|bench|lint ...
+# usage: tools/packages.sh build|run|test|coverage|bench|lint ...
 set -euo pipefail
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -10,11 +10,12 @@ declare -A packages=(
     libwslay-dev libjansson-dev libcurl4-openssl-dev libsqlite3-dev libseccomp-dev libcap-dev
     libarchive-dev libmnl-dev libnftables-dev uthash-dev"
   [run]=""
-  [test]="libcmocka-dev libasan8 libubsan1 python3-pytest python3-pytest-timeout
+  [test]="libcmocka-dev libasan8 libubsan1 libtsan2 python3-pytest python3-pytest-timeout
     python3-websockets python3-aiohttp python3-selenium chromium chromium-driver curl sqlite3
     iproute2 nftables util-linux mmdebstrap ca-certificates
     libarchive-tools"
   [bench]="docker.io runc iproute2 util-linux wrk nginx-light haproxy python3-pytest python3-websockets"
+  [coverage]="gcovr"
   [lint]="clang-format-14 clang-tidy-14 cppcheck"
 )
 

@@ -1,10 +1,13 @@
 #!/bin/bash
 # Runs the unit tests and the integration tests of a build. Prints what failed; the last line counts
 # cases over both: "N passed, N failed". A skipped case counts as failed: every test needs to run.
-# usage: tools/run-tests.sh BUILD_DIRECTORY      (the totals are also kept in BUILD_DIRECTORY/totals)
+# usage: tools/run-tests.sh BUILD_DIRECTORY [INTEGRATION_TEST...]     (default: all of them)
+# The totals are also kept in BUILD_DIRECTORY/totals.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 build=$(realpath "$1")
+shift
+integration=("${@:-tests/integration}")
 passed=0
 failed=0
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
@@ -32,7 +35,7 @@ run_integration_tests() {
   local report=$build/integration.xml status counts
   rm -f "$report"
   PLANE_BUILD_DIR=$build /usr/bin/python3 -m pytest -q -ra --timeout=120 \
-    -p no:cacheprovider --junitxml="$report" tests/integration </dev/null
+    -p no:cacheprovider --junitxml="$report" "${integration[@]}" </dev/null
   status=$?
   counts=$(/usr/bin/python3 - "$report" <<'PY'
 import sys, xml.etree.ElementTree as tree

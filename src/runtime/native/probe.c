@@ -83,10 +83,9 @@ static void drop_connection(struct plane_probe *probe)
 		return;
 	struct attempt *attempt = (struct attempt *)probe->socket;
 	probe->socket = NULL;
-	uv_poll_stop(&attempt->poll);
-	/* After the stop libuv's epoll no longer knows it: the connection may end at once. */
-	(void)close(attempt->fd);
+	/* Takes it out of libuv's epoll; once closed, its number may be another thread's. */
 	uv_close((uv_handle_t *)&attempt->poll, on_attempt_closed);
+	(void)close(attempt->fd); /* the connection ends at once */
 }
 
 static void finish(struct plane_probe *probe)

@@ -269,6 +269,131 @@ static void tokens_lead_to_their_backend_until_revoked_or_old(void **state)
 	assert_false(is_found);
 }
 
+static enum plane_backend_status status_of(const char *backend)
+{
+	struct plane_store_backend found;
+	assert_int_equal(plane_store_backend_find(store, backend, &found, &err), 0);
+	return found.state.status;
+}
+
+static void backends_of_a_silent_drone_are_lost_once_their_lease_is_over(void **state)
+{
+	struct plane_store_lost lost;
+	assert_int_equal(spawn("running", "k1", NULL), 0);
+	assert_true(report("running", PLANE_READY));
+	pass_ms(59999); /* silent for longer than asked below, but it may still run */
+	assert_int_equal(plane_store_mark_lost(store, 30000, &lost, &err), 0);
+	assert_int_equal(lost.count, 0);
+	pass_ms(1);
+	assert_int_equal(plane_store_mark_lost(store, 30000, &lost, &err), 0);
+	assert_int_equal(lost.count, 1);
+	assert_string_equal(lost.entries[0].backend, "running");
+	assert_int_equal(lost.entries[0].state.reason, PLANE_REASON_LOST);
+	assert_int_equal(lost.entries[0].state.last_status, PLANE_READY);
+	plane_store_lost_finish(&lost);
+	assert_int_equal(status_of("running"), PLANE_TERMINATED);
+	assert_int_equal(plane_store_mark_lost(store, 30000, &lost, &err), 0);
+	assert_int_equal(lost.count, 0);
+	assert_false(report("running", PLANE_READY)); /* its drone came back too late */
+	assert_int_equal(spawn("next", "k1", NULL), 0);
+}
+
+static void backends_of_a_drone_that_speaks_are_not_lost(void **state)
+{
+	struct plane_store_lost lost;
+	bool is_done;
+	assert_int_equal(spawn("untaken", "k1", NULL), 0);
+	assert_int_equal(spawn("running", "k2", NULL), 0);
+	assert_true(report("running", PLANE_READY));
+	pass_ms(100000);
+	assert_int_equal(plane_store_key_renew(store, "running", drone, 60000, &is_done, &err), 0);
+	assert_int_equal(plane_store_drone_heartbeat(store, drone, 78, &err), 0);
+	assert_int_equal(plane_store_mark_lost(store, 30000, &lost, &err), 0);
+	assert_int_equal(lost.count, 1); /* the order that nobody took, and its lease is over */
+	assert_string_equal(lost.entries[0].backend, "untaken");
+	plane_store_lost_finish(&lost);
+	assert_int_equal(status_of("running"), PLANE_READY);
+}
+
+static void silence_while_the_store_was_closed_does_not_count(void **state)
+{
+	struct plane_store_lost lost;
+	assert_int_equal(spawn("running", "k1", NULL), 0);
+	assert_true(report("running", PLANE_READY));
+	plane_store_close(store);
+	pass_ms(600000);
+	open_store("boot-1");
+	assert_int_equal(plane_store_mark_lost(store, 30000, &lost, &err), 0);
+	assert_int_equal(lost.count, 0);
+	pass_ms(30001);
+	assert_int_equal(plane_store_mark_lost(store, 30000, &lost, &err), 0);
+	assert_int_equal(lost.count, 1);
+	plane_store_lost_finish(&lost);
+}
+
+static void cleanup_forgets_what_ended_long_ago_and_nothing_else(void **state)
+{
+	const int64_t day_ms = 86400000;
+	_cleanup_json_ json_t *auth = json_object();
+	struct plane_store_token token = { "tok", "secret", "old-0", "alice", auth, 100 * day_ms };
+	struct plane_store_history history;
+	int64_t removed = -1;
+	for (int i = 0; i < 3; i++) {
+		char name[8], key[8];
+		snprintf(name, sizeof(name), "old-%d", i);
+		snprintf(key, sizeof(key), "k%d", i);
+		assert_int_equal(spawn(name, key, NULL), 0);
+	}
+	assert_int_equal(plane_store_token_create(store, &token, &err), 0);
+	for (int i = 0; i < 3; i++) {
+		char name[8];
+		snprintf(name, sizeof(name), "old-%d", i);
+		assert_true(report(name, PLANE_TERMINATED));
+		pass_ms(1);
+	}
+	assert_int_equal(spawn("running", "k", NULL), 0);
+	assert_true(report("running", PLANE_READY));
+	pass_ms(2 * day_ms);
+	assert_int_equal(spawn("fresh", "k0", NULL), 0);
+	assert_true(report("fresh", PLANE_TERMINATED));
+	assert_int_equal(plane_store_cleanup_backends(store, 3, 10, &removed, &err), 0);
+	assert_int_equal(removed, 0);
+	assert_int_equal(plane_store_cleanup_backends(store, 2, 2, &removed, &err), 0);
+	assert_int_equal(removed, 2); /* a batch at a time, the oldest first */
+	assert_int_equal(status_of("old-2"), PLANE_TERMINATED);
+	assert_int_equal(plane_store_cleanup_backends(store, 2, 2, &removed, &err), 0);
+	assert_int_equal(removed, 1);
+	struct plane_store_backend found;
+	assert_int_equal(plane_store_backend_find(store, "old-0", &found, &err), -ENOENT);
+	assert_int_equal(plane_store_backend_history(store, "old-0", &history, &err), 0);
+	assert_int_equal(history.count, 0);
+	plane_store_history_finish(&history);
+	assert_int_equal(status_of("running"), PLANE_READY);
+	assert_int_equal(status_of("fresh"), PLANE_TERMINATED);
+	assert_int_equal(plane_store_token_create(store, &token, &err), -ENOENT);
+}
+
+static void cleanup_removes_expired_tokens(void **state)
+{
+	struct plane_store_route route;
+	bool is_found;
+	int64_t removed = -1;
+	_cleanup_json_ json_t *auth = json_object();
+	struct plane_store_token brief = { "brief", "secret", "b1", "alice", auth, 1000 };
+	struct plane_store_token lasting = { "lasting", "secret", "b1", "alice", auth, 2000 };
+	assert_int_equal(spawn("b1", "k", NULL), 0);
+	assert_int_equal(plane_store_token_create(store, &brief, &err), 0);
+	assert_int_equal(plane_store_token_create(store, &lasting, &err), 0);
+	assert_int_equal(plane_store_cleanup_tokens(store, &removed, &err), 0);
+	assert_int_equal(removed, 0);
+	pass_ms(1000);
+	assert_int_equal(plane_store_cleanup_tokens(store, &removed, &err), 0);
+	assert_int_equal(removed, 1);
+	assert_int_equal(plane_store_route_find(store, "lasting", &is_found, &route, &err), 0);
+	assert_true(is_found);
+	plane_store_route_finish(&route);
+}
+
 static void *race(void *data)
 {
 	_cleanup_free_ char *backend = plane_strdupf("racer-%ld", (long)(intptr_t)data);
@@ -311,6 +436,11 @@ int main(void)
 		TEST(only_idle_backends_are_due),
 		TEST(orders_are_kept_until_acknowledged_and_not_doubled),
 		TEST(tokens_lead_to_their_backend_until_revoked_or_old),
+		TEST(backends_of_a_silent_drone_are_lost_once_their_lease_is_over),
+		TEST(backends_of_a_drone_that_speaks_are_not_lost),
+		TEST(silence_while_the_store_was_closed_does_not_count),
+		TEST(cleanup_forgets_what_ended_long_ago_and_nothing_else),
+		TEST(cleanup_removes_expired_tokens),
 		TEST(one_of_many_racers_gets_the_key),
 		TEST(wrong_databases_are_told),
 	};
