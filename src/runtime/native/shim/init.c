@@ -52,7 +52,8 @@ static const char *const masked_files[] = { "proc/kcore", "proc/keys", "proc/tim
 	"proc/kmsg", "proc/kallsyms", "proc/sysrq-trigger", "proc/modules" };
 static const char *const masked_directories[] = { "proc/asound", "proc/acpi", "proc/scsi",
 	"sys/firmware", "sys/kernel", "sys/fs", "sys/devices/virtual/powercap" };
-static const char *const read_only[] = { "proc/bus", "proc/fs", "proc/irq", "proc/sys" };
+static const char *const read_only[] = { "proc/bus", "proc/fs", "proc/irq", "proc/pressure",
+	"proc/sys" };
 
 static int make_devices(void)
 {
