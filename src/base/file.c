@@ -1,4 +1,4 @@
-/* Whole files. */
+/* Whole files and trees. */
 #include "base/file.h"
 
 #include <errno.h>
@@ -103,9 +103,20 @@ int plane_file_write_text(const char *path, const char *text, struct plane_error
 	return 0;
 }
 
-static int remove_entry(int parent, const char *name, dev_t device, struct plane_error *err);
+#define REMOVE_DEPTH_MAX 16
 
-static int remove_children(int owned_fd, dev_t device, struct plane_error *err)
+/* One removal of a tree. */
+struct removal {
+	dev_t device;
+	int root_fd;    /* -1 until it is open */
+	unsigned moved; /* directories that were too deep and now stand below the root */
+};
+
+static int remove_entry(
+	struct removal *removal, int parent, const char *name, int depth, struct plane_error *err);
+
+static int remove_children(
+	struct removal *removal, int owned_fd, int depth, struct plane_error *err)
 {
 	_cleanup_closedir_ DIR *dir = fdopendir(owned_fd);
 	if (!dir) {
@@ -115,45 +126,76 @@ static int remove_children(int owned_fd, dev_t device, struct plane_error *err)
 	for (struct dirent *entry; (entry = readdir(dir));) {
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
 			continue;
-		int result = remove_entry(dirfd(dir), entry->d_name, device, err);
+		int result = remove_entry(removal, dirfd(dir), entry->d_name, depth + 1, err);
 		if (result < 0)
 			return result;
 	}
 	return 0;
 }
 
-static int remove_entry(int parent, const char *name, dev_t device, struct plane_error *err)
+/* A tree may be deeper than descriptors and stack reach: what is too deep goes up to the root,
+ * where it is met again. */
+static int move_up(struct removal *removal, int parent, const char *name, struct plane_error *err)
+{
+	char target[64];
+	do
+		snprintf(target, sizeof(target), ".plane-removed-%u", removal->moved++);
+	while (faccessat(removal->root_fd, target, F_OK, AT_SYMLINK_NOFOLLOW) == 0);
+	if (renameat(parent, name, removal->root_fd, target) < 0)
+		return plane_error_errno(err, "move directory %s up", name);
+	return 0;
+}
+
+static int open_directory(
+	const struct removal *removal, int parent, const char *name, struct plane_error *err)
+{
+	_cleanup_close_ int fd =
+		openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return plane_error_errno(err, "open directory %s", name);
+	if (st.st_dev != removal->device)
+		return plane_error_set(
+			err, EXDEV, "remove %s: a file system is mounted there", name);
+	return plane_steal_fd(&fd);
+}
+
+static int remove_entry(
+	struct removal *removal, int parent, const char *name, int depth, struct plane_error *err)
 {
 	if (unlinkat(parent, name, 0) == 0 || errno == ENOENT)
 		return 0;
 	if (errno != EISDIR && errno != EPERM)
 		return plane_error_errno(err, "remove %s", name);
-	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	struct stat st;
-	if (fd < 0 || fstat(fd, &st) < 0) {
-		int result = plane_error_errno(err, "open directory %s", name);
-		if (fd >= 0)
+	for (;;) {
+		int fd = open_directory(removal, parent, name, err);
+		if (fd < 0)
+			return fd;
+		if (depth > REMOVE_DEPTH_MAX) {
 			(void)close(fd);
-		return result;
+			return move_up(removal, parent, name, err);
+		}
+		if (depth == 0)
+			removal->root_fd = fd;
+		unsigned moved = removal->moved;
+		if (remove_children(removal, fd, depth, err) < 0)
+			return plane_error_prefix(err, "%s", name);
+		if (unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
+			return 0;
+		/* the root's own list may have been read before something was moved there */
+		if (errno != ENOTEMPTY || depth > 0 || moved == removal->moved)
+			return plane_error_errno(err, "remove directory %s", name);
 	}
-	if (st.st_dev != device) {
-		(void)close(fd);
-		return plane_error_set(
-			err, EXDEV, "remove %s: a file system is mounted there", name);
-	}
-	if (remove_children(fd, device, err) < 0)
-		return plane_error_prefix(err, "%s", name);
-	if (unlinkat(parent, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-		return plane_error_errno(err, "remove directory %s", name);
-	return 0;
 }
 
 int plane_file_remove_tree(const char *path, struct plane_error *err)
 {
+	struct removal removal = { .root_fd = -1 };
 	struct stat st;
 	if (lstat(path, &st) < 0)
 		return errno == ENOENT ? 0 : plane_error_errno(err, "look at %s", path);
-	return remove_entry(AT_FDCWD, path, st.st_dev, err);
+	removal.device = st.st_dev;
+	return remove_entry(&removal, AT_FDCWD, path, 0, err);
 }
 
 void plane_file_spread_directories(const char *path)

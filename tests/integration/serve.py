@@ -144,8 +144,9 @@ class Serve:
         limits = spawn.pop("resource_limits", {})
         user = spawn.pop("user", None)
         auth = spawn.pop("auth", {})
+        mount = spawn.pop("mount", False)
         body = {"spawn_config": {"executable": {"image": image, "env": env,
-                                                "resource_limits": limits},
+                                                "resource_limits": limits, "mount": mount},
                                  "cluster": self.cluster, **spawn},
                 "user": user, "auth": auth}
         if key:

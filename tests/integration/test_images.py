@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import io
 import json
 import lzma
 import os
@@ -13,6 +12,7 @@ import tarfile
 
 import pytest
 
+from archives import docker_archive, member, tar, write
 from serve import EXAMPLES, PLANE
 
 pytestmark = pytest.mark.timeout(60)
@@ -47,31 +47,6 @@ class Store:
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path)
-
-
-def member(name, content=None, kind=tarfile.REGTYPE, **more):
-    entry = tarfile.TarInfo(name)
-    entry.type = kind
-    entry.mode = more.pop("mode", 0o755 if kind == tarfile.DIRTYPE else 0o644)
-    for key, value in more.items():
-        setattr(entry, key, value)
-    if content is not None:
-        entry.size = len(content)
-    return entry, content
-
-
-def tar(*members):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for entry, content in members:
-            archive.addfile(entry, io.BytesIO(content) if content is not None else None)
-    return buffer.getvalue()
-
-
-def write(directory, name, data):
-    path = directory / name
-    path.write_bytes(data)
-    return path
 
 
 PASSWD = member("etc/passwd", b"root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n")
@@ -122,16 +97,6 @@ def test_a_directory_and_a_name_for_the_same_content(store, tmp_path):
 def test_the_examples_are_docker_archives(store):
     image = store.add("echo", EXAMPLES / "echo.tar")
     assert image["argv"] == ["/echo"] and image["uid"] == 1000
-
-
-def docker_archive(layers, config=None, repeat=1, digests=None):
-    config = {"config": {"Entrypoint": ["/x"], **(config or {})}, "rootfs": {
-        "type": "layers",
-        "diff_ids": digests or ["sha256:" + hashlib.sha256(d).hexdigest() for d in layers]}}
-    entry = {"Config": "config.json", "Layers": [f"{i}/layer.tar" for i in range(len(layers))]}
-    return tar(*[member(f"{i}/layer.tar", data) for i, data in enumerate(layers)],
-               member("config.json", json.dumps(config).encode()),
-               member("manifest.json", json.dumps([entry] * repeat).encode()))
 
 
 def test_layers_hide_what_is_below(store, tmp_path):

@@ -1,71 +1,243 @@
 """What a backend cannot do: each attempt to get out of its sandbox ends in a refusal."""
 
-import http.server
-import re
+import contextlib
+import ctypes
+import os
+import pathlib
+import socket
 import tempfile
-import threading
 
 import pytest
 
-from serve import BUILD, EXAMPLES, Serve, request, wait_until
+from archives import docker_archive, member, tar, write
+from machine import LINK_LOCAL, LINK_LOCAL_HOST, OUTSIDE, INSIDE, Machine, can_reach
+from serve import BUILD, Serve, request, wait_until
 
 pytestmark = pytest.mark.timeout(100)
-IMAGE = BUILD / "tests" / "integration" / "escapes.tar"
+PROGRAM = BUILD / "tests" / "integration" / "escapes"
+PASSWD = b"root:x:0:0:root:/:/bin/false\napp:x:1000:1000:app:/:/bin/false\n"
+CAP_NET_RAW_FILE = bytes.fromhex("0100000200200000000000000000000000000000").decode()
+TRACE_KEY, TRACE_NAME = 0x506C616E, "plane-escapes"  # as in escapes.h
+TRACE_TCP_PORT, TRACE_UDP_PORT = 8081, 8082
+KINDS = ["escapes", "escapes-root"]
+
+
+def image_layer(entrypoint="/escapes", script=None):
+    """The program, and copies of it that promise root and a capability to who runs them."""
+    program = PROGRAM.read_bytes()
+    entry, content = member("capable", program, mode=0o755)
+    entry.pax_headers = {"SCHILY.xattr.security.capability": CAP_NET_RAW_FILE}
+    extra = [member("script", script, mode=0o755)] if script else []
+    return docker_archive(
+        [tar(member("etc/passwd", PASSWD), member("etc/group", b"root:x:0:\napp:x:1000:\n"),
+             member("tmp", kind=b"5", mode=0o1777), member("escapes", program, mode=0o755),
+             member("set-user-id", program, mode=0o4755), (entry, content), *extra)],
+        {"Entrypoint": [entrypoint], "User": "1000:1000", "WorkingDir": "/"})
 
 
 @pytest.fixture(scope="module")
-def plane():
-    with tempfile.TemporaryDirectory(prefix="plane-sandbox-") as directory:
-        serve = Serve(directory)
-        serve.import_image("escapes", IMAGE)
-        serve.import_image("escapes-root", IMAGE, "--user", "root")
-        serve.import_image("echo", EXAMPLES / "echo.tar")
+def machine():
+    with Machine() as machine:
+        yield machine
+
+
+@contextlib.contextmanager
+def instance():
+    with tempfile.TemporaryDirectory(prefix="plane-sandbox-") as name:
+        directory = pathlib.Path(name)
+        data = directory / "mounts"
+        data.mkdir()
+        serve = Serve(directory, ["--mount-base", str(data)])
+        serve.mounts = data
+        image = write(directory, "escapes.tar", image_layer())
+        serve.import_image("escapes", image)
+        serve.import_image("escapes-root", image, "--user", "root")
         serve.start()
         yield serve
         serve.stop()
         assert serve.leftovers() == []
 
 
-def address_of(plane, backend):
-    """A backend's own address, as the log of the drone tells when it adopts it."""
-    plane.kill_child("drone")
-    pattern = re.compile(rf"{backend}: adopted: ready at (\S+)")
-    found = wait_until(lambda: pattern.search(plane.log_text()), 20, "adoption")
-    wait_until(plane.is_ready, 20, "drone back")
-    return found.group(1)
+@pytest.fixture(scope="module")
+def plane(machine):
+    with instance() as serve:
+        yield serve
+
+
+def get(connection, path=""):
+    return request("GET", connection["url"] + path, timeout=60).body.decode()
+
+
+def start_neighbour(plane):
+    """A backend that listens on every way, and left things in its namespaces."""
+    connection = plane.connect(image="escapes-root", env={"LEAVE": "1"})
+    connection["address"] = get(connection, "address")
+    return connection
 
 
 @pytest.fixture(scope="module")
-def targets(plane):
-    """Addresses that a backend must not reach, each with somebody listening there."""
-    other = plane.connect("other")
-    address = address_of(plane, other["backend_id"])
-    gateway = address.rsplit(".", 1)[0] + ".1"
-    listener = http.server.ThreadingHTTPServer(("0.0.0.0", 0), http.server.BaseHTTPRequestHandler)
-    threading.Thread(target=listener.serve_forever, daemon=True).start()
-    yield {"TRY_HOST": f"{gateway}:{listener.server_port}",
-           "TRY_CONTROLLER": f"{gateway}:{plane.listen.split(':')[1]}",
-           "TRY_OTHER": address, "TRY_METADATA": "169.254.169.254:80"}
-    listener.shutdown()
+def neighbour(plane):
+    return start_neighbour(plane)
 
 
-@pytest.mark.parametrize("image", ["escapes", "escapes-root"])
-def test_every_attempt_is_refused(plane, targets, image):
+@pytest.fixture(scope="module")
+def stranger(machine):
+    """The same in another instance on the machine."""
+    with instance() as serve:
+        yield start_neighbour(serve)
+
+
+@contextlib.contextmanager
+def host_objects():
+    """What the host itself left with the same names."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    abstract = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    abstract.bind("\0" + TRACE_NAME)
+    abstract.listen()
+    create = 0o1666  # IPC_CREAT, and everybody may
+    shared, semaphores = libc.shmget(TRACE_KEY, 4096, create), libc.semget(TRACE_KEY, 1, create)
+    queue = libc.mq_open(f"/{TRACE_NAME}".encode(), os.O_CREAT | os.O_RDWR, 0o666, None)
+    assert min(shared, semaphores, queue) >= 0
+    try:
+        yield
+    finally:
+        libc.shmctl(shared, 0, None)
+        libc.semctl(semaphores, 0, 0)
+        libc.mq_unlink(f"/{TRACE_NAME}".encode())
+        os.close(queue)
+        abstract.close()
+
+
+@pytest.fixture(scope="module")
+def targets(machine, plane, neighbour, stranger):
+    """What a backend must not reach; the machine itself reaches all of it."""
+    own = neighbour["address"]
+    gateway = f"{own.rsplit('.', 1)[0]}.1"
+    listening = machine.serve()
+    with machine.on_the_outside():
+        outside = machine.serve()
+    reachable = {"TRY_HOST": f"{gateway}:{listening}", "TRY_HOST_OTHER": f"{INSIDE}:{listening}",
+                 "TRY_NEIGHBOUR": f"{own}:{TRACE_TCP_PORT}",
+                 "TRY_STRANGER": f"{stranger['address']}:{TRACE_TCP_PORT}",
+                 "TRY_OUTSIDE": f"{OUTSIDE}:{outside}",
+                 "TRY_METADATA": f"{LINK_LOCAL}:{outside}",
+                 "TRY_METADATA_HOST": f"{LINK_LOCAL_HOST}:{listening}"}
+    for name, target in reachable.items():
+        address, port = target.split(":")
+        assert can_reach(address, int(port)), (name, target)
+    broadcast = f"{own.rsplit('.', 2)[0]}.{int(own.split('.')[2]) | 15}.255"
+    with host_objects():
+        yield {**reachable, "TRY_OUTSIDE_UDP": f"{OUTSIDE}:{outside}",
+               "TRY_CONTROLLER": f"{gateway}:{plane.listen.split(':')[1]}",
+               "TRY_PROXY": f"{gateway}:{plane.proxy.split(':')[1]}",
+               "TRY_NEIGHBOUR_UDP": f"{own}:{TRACE_UDP_PORT}",
+               "TRY_BROADCAST": f"{broadcast}:{TRACE_UDP_PORT}",
+               "TRY_PATH": str(plane.data), "TRY_CONTROL": control_socket(plane)}
+
+
+def control_socket(plane):
+    """A path by which the drone reaches a shim."""
+    path = next((plane.data / "drone" / "sandboxes").glob("*/control"))
+    assert path.is_socket()
+    return str(path)
+
+
+@pytest.mark.parametrize("image", KINDS)
+def test_every_attempt_is_refused(machine, plane, targets, neighbour, stranger, image):
     connection = plane.connect(image=image, env=targets)
-    answer = request("GET", connection["url"], timeout=60).json()
-    assert len(answer) > 60
-    allowed = [name for name, result in answer.items() if not result.startswith("refused")]
-    assert allowed == [], answer
+    heard = [get(other, "heard") for other in (neighbour, stranger)]
+    machine.sniffed()
+    answer = request("GET", connection["url"], timeout=90).json()
+    assert len(answer) > 150
+    assert {name: how for name, how in answer.items() if not how.startswith("refused: ")} == {}
     assert plane.status(connection["backend_id"])["status"] == "ready"
+    assert [get(other, "heard") for other in (neighbour, stranger)] == heard
+    assert [pair for pair in machine.sniffed() if pair[1].startswith("169.254.")] == []
 
 
-@pytest.mark.parametrize("image", ["escapes", "escapes-root"])
+@pytest.mark.parametrize("image", KINDS)
+def test_what_is_allowed_works(machine, plane, targets, image):
+    connection = plane.connect(image=image, env=targets)
+    machine.sniffed()
+    controls = request("GET", connection["url"] + "controls").json()
+    assert controls == {"outside": "ALLOWED", "outside_udp": "ALLOWED"}
+    assert (INSIDE, OUTSIDE) in machine.sniffed()
+
+
+@pytest.mark.parametrize("image", KINDS)
 def test_privileges_are_at_most_dockers(plane, image):
     connection = plane.connect(image=image)
-    text = request("GET", connection["url"] + "status").body.decode()
-    status = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    status = dict(line.split(":", 1) for line in get(connection, "status").splitlines())
     docker_default = 0x00000000a80425fb
     assert int(status["NoNewPrivs"]) == 1 and int(status["Seccomp"]) == 2
     for kind in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"):
         assert int(status[kind], 16) & ~docker_default == 0, (kind, status[kind])
     assert int(status["CapInh"], 16) == 0
+    assert image == "escapes-root" or int(status["CapEff"], 16) == 0
+
+
+def queued_signals():
+    """Of the host's root: the kernel counts by user."""
+    text = pathlib.Path("/proc/self/status").read_text()
+    return int(text.split("SigQ:")[1].split("/")[0])
+
+
+def test_a_backend_uses_up_only_its_own_share(plane):
+    greedy, other = plane.connect(image="escapes-root"), plane.connect(image="escapes-root")
+    before = queued_signals()
+    taken = request("GET", greedy["url"] + "exhaust").json()
+    assert 16 <= taken["inotify"] < 10000 and 1000 < taken["signals"] < 1000000
+    assert get(other, "inotify") == "made"
+    assert queued_signals() < before + 500
+    own = ctypes.CDLL(None, use_errno=True).inotify_init()
+    assert own >= 0, os.strerror(ctypes.get_errno())
+    os.close(own)
+
+
+def test_a_tree_of_any_depth_goes_with_its_sandbox(plane):
+    connection = plane.connect(image="escapes")
+    assert get(connection, "nest") == "2000"
+    deep = [path for path in (plane.data / "drone" / "sandboxes").glob("*/upper/tmp/deep")]
+    assert len(deep) == 1
+    sandbox = deep[0].parents[2]
+    number = sandbox.stat().st_ino
+    request("POST", f"{plane.api}/ctrl/b/{connection['backend_id']}/hard-terminate")
+    plane.wait_status(connection["backend_id"], "terminated")
+    wait_until(lambda: not sandbox.exists() or sandbox.stat().st_ino != number, 30, "removal")
+
+
+def test_a_working_directory_is_no_way_out(plane, tmp_path):
+    """CVE-2024-21626: a directory that the runtime left open."""
+    image = write(tmp_path, "i.tar", image_layer())
+    outcomes = []
+    for fd in range(3, 16):
+        plane.import_image(f"in-{fd}", image, "--user", "root", "--workdir", f"/proc/self/fd/{fd}")
+        connection = plane.connect(image=f"in-{fd}", env={"TRY_PATH": str(plane.data)}, wait=False)
+        state = wait_until(lambda: plane.status(connection["backend_id"])["status"] in
+                           ("ready", "terminated") and plane.status(connection["backend_id"]), 20)
+        outcomes.append(state["status"])
+        if state["status"] == "ready":
+            answer = request("GET", connection["url"], timeout=60).json()
+            assert answer["working_directory"].startswith("refused: "), (fd, answer)
+    assert "terminated" in outcomes
+
+
+def test_a_script_cannot_name_the_runtime_as_its_interpreter(plane, tmp_path):
+    """CVE-2019-5736: what runs then is the runtime's own program, for others to overwrite."""
+    image = write(tmp_path, "i.tar", image_layer("/script", b"#!/proc/self/exe\n"))
+    plane.import_image("script", image, "--user", "root")
+    connection = plane.connect(image="script", wait=False)
+    state = plane.wait_status(connection["backend_id"], "terminated")
+    assert "execute /script in image script" in state["message"], state
+    get(plane.connect(image="escapes"), "inotify")
+
+
+def test_what_is_planted_in_the_data_mount_hurts_nobody(plane):
+    first = plane.connect(image="escapes-root", mount="garden")
+    assert get(first, "plant") == "set linked"
+    assert (plane.mounts / "garden" / "program").stat().st_mode & 0o4000
+    answer = request("GET", first["url"], timeout=90).json()
+    assert answer["mount_flags"].startswith("refused: "), answer["mount_flags"]
+    second = plane.connect(image="escapes", mount="garden/link", wait=False)
+    state = plane.wait_status(second["backend_id"], "terminated")
+    assert "mount directory garden/link" in state["message"], state

@@ -1,8 +1,10 @@
 /* base/file.c: whole files and trees. */
 #include "../cmocka_all.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -56,6 +58,32 @@ static void removing_a_tree_does_not_follow_links(void **state)
 	assert_int_equal(plane_file_remove_tree(tree, &err), 0);
 }
 
+/* A backend can make directories deeper than descriptors and stack reach. */
+static void a_tree_of_any_depth_is_removed_with_few_descriptors(void **state)
+{
+	struct plane_error err = { 0 };
+	struct rlimit before, few;
+	_cleanup_free_ char *tree = plane_strdupf("%s/tree", (char *)*state);
+	assert_int_equal(mkdir(tree, 0755), 0);
+	int at = open(tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int depth = 0; depth < 3000; depth++) {
+		assert_int_equal(mkdirat(at, ".plane-removed-1", 0755), 0);
+		int next = openat(at, ".plane-removed-1", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		assert_true(next >= 0);
+		close(at);
+		at = next;
+	}
+	close(at);
+	getrlimit(RLIMIT_NOFILE, &before);
+	few = (struct rlimit){ 64, before.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	int code = plane_file_remove_tree(tree, &err);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_string_equal(err.message, "");
+	assert_int_equal(code, 0);
+	assert_int_not_equal(access(tree, F_OK), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -63,6 +91,8 @@ int main(void)
 			a_file_is_replaced_whole, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(
 			removing_a_tree_does_not_follow_links, make_directory, remove_directory),
+		cmocka_unit_test_setup_teardown(a_tree_of_any_depth_is_removed_with_few_descriptors,
+			make_directory, remove_directory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,7 +38,7 @@ static const struct {
 	const char *options;
 } device_mounts[] = {
 	{ "devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
-		"newinstance,ptmxmode=0666,mode=0620" },
+		"newinstance,ptmxmode=0666,mode=0620,max=256" }, /* of the machine's 4096 */
 	{ "shm", "dev/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=1777,size=64m" },
 	{ "mqueue", "dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL },
 };
@@ -48,11 +48,12 @@ static const char *const links[][2] = { { "/proc/self/fd", "dev/fd" },
 	{ "/proc/self/fd/0", "dev/stdin" }, { "/proc/self/fd/1", "dev/stdout" },
 	{ "/proc/self/fd/2", "dev/stderr" }, { "pts/ptmx", "dev/ptmx" } };
 static const char *const masked_files[] = { "proc/kcore", "proc/keys", "proc/timer_list",
-	"proc/latency_stats", "proc/sched_debug", "proc/interrupts", "proc/kmsg", "proc/kallsyms",
-	"proc/sysrq-trigger", "proc/modules" };
+	"proc/timer_stats", "proc/latency_stats", "proc/sched_debug", "proc/interrupts",
+	"proc/kmsg", "proc/kallsyms", "proc/sysrq-trigger", "proc/modules" };
 static const char *const masked_directories[] = { "proc/asound", "proc/acpi", "proc/scsi",
 	"sys/firmware", "sys/kernel", "sys/fs", "sys/devices/virtual/powercap" };
-static const char *const read_only[] = { "proc/bus", "proc/fs", "proc/irq", "proc/sys" };
+static const char *const read_only[] = { "proc/bus", "proc/fs", "proc/irq", "proc/pressure",
+	"proc/sys" };
 
 static int make_devices(void)
 {
@@ -169,7 +170,8 @@ static int exec_backend(const struct shim_start *start)
 
 static int set_limits(const struct shim_start *start)
 {
-	struct rlimit files = { 20000, 20000 }, core = { 0, 0 };
+	/* 1, not 0: then the kernel runs no handler of the host's either. core(5) */
+	struct rlimit files = { 20000, 20000 }, core = { 1, 1 };
 
 	if (setrlimit(RLIMIT_NOFILE, &files) < 0 || setrlimit(RLIMIT_CORE, &core) < 0)
 		return -1;

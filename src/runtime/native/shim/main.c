@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <linux/sched.h>
+#include <linux/securebits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -181,6 +183,21 @@ static void enter_uts(void)
 	close(fd);
 }
 
+/* The kernel counts what a user namespace uses (inotify instances, queued signals, message queues)
+ * also against its maker, in the host's own namespace: with root as the maker, one sandbox could
+ * use up what all others and the host's root may have. user_namespaces(7), /proc/sys/user. */
+static pid_t clone_as_owner(struct clone_args *args)
+{
+	/* Capabilities stay: some hosts let no others make user namespaces. */
+	if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) < 0 ||
+		setresuid((uid_t)-1, shim.first_id, (uid_t)-1) < 0)
+		die("become the sandbox's owner");
+	pid_t pid = (pid_t)syscall(SYS_clone3, args, sizeof(*args));
+	if (pid != 0 && setresuid((uid_t)-1, 0, (uid_t)-1) < 0)
+		die("become root again");
+	return pid;
+}
+
 static void make_init(void)
 {
 	struct clone_args args = { .flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS |
@@ -200,7 +217,7 @@ static void make_init(void)
 	/* init begins where it may look around: the directory on disk is closed to it */
 	if (chdir("stage") < 0)
 		die("enter the stage");
-	shim.init = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	shim.init = clone_as_owner(&args);
 	if (shim.init < 0)
 		die("make namespaces");
 	if (shim.init == 0)
@@ -243,7 +260,8 @@ static bool fill_etc(const struct shim_start *start)
 /* Maps the ids of a detached mount: those of the disk, from 0, become those of the sandbox. */
 static int idmapped(int tree)
 {
-	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_NODEV,
+	struct mount_attr attr = { .attr_set =
+					   MOUNT_ATTR_IDMAP | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID,
 		.userns_fd = (uint64_t)shim.userns };
 
 	if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
