@@ -5,6 +5,7 @@ nothing; what is wrong about it says leaks.py."""
 import collections
 import contextlib
 import hashlib
+import ipaddress
 import json
 import os
 import pathlib
@@ -16,6 +17,7 @@ CLAIMS = pathlib.Path("/run/plane/uids")
 FIRST_ID = 0x10000000
 IDS_OF_SANDBOX = 65536
 IDS_OF_INSTANCE = 1024 * IDS_OF_SANDBOX
+PREFIX = 20  # of an instance's network
 NAMESPACES = ("net", "mnt", "pid", "user", "ipc", "uts")
 
 Process = collections.namedtuple("Process", "pid parent state uid words")
@@ -95,6 +97,19 @@ def listening_ports(pids):
             if fields[3] in states and f"socket:[{fields[9]}]" in sockets:
                 ports.add((table[:3], int(fields[1].split(":")[1], 16)))
     return ports
+
+
+def connections_to(pid, instance):
+    """How many TCP connections the process has into the instance's network."""
+    own = re.search(r"inet (\S+?)/", run("ip", "-o", "addr", "show", f"pl-{instance}"))
+    prefix = ipaddress.ip_network(f"{own.group(1)}/{PREFIX}", strict=False) if own else None
+    sockets = set(descriptors(pid))
+    count = 0
+    for line in read("/proc/net/tcp").splitlines()[1:]:
+        fields = line.split()
+        remote = ipaddress.ip_address(int.from_bytes(bytes.fromhex(fields[2][:8]), "little"))
+        count += bool(prefix) and remote in prefix and f"socket:[{fields[9]}]" in sockets
+    return count
 
 
 def cgroups(instance):
