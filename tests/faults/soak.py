@@ -22,6 +22,7 @@ import urllib.error
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 
 import websockets  # noqa: E402
+import websockets.exceptions  # noqa: E402
 
 import leaks  # noqa: E402
 from faults import FaultyServe, kill  # noqa: E402
@@ -30,7 +31,7 @@ from serve import request, wait_until  # noqa: E402
 KEYS = 16
 CLIENTS = 4
 ROUND_SECONDS = 40        # of faults, then everything is looked at
-PAUSE_SECONDS = (0.3, 4)  # between two faults
+PAUSE_SECONDS = (0.1, 2.5)  # between two faults
 POOL_IDLE_SECONDS = 20    # after which the proxy has closed what it kept for the next request
 FAULTS = ["controller"] * 4 + ["drone"] * 5 + ["proxy"] * 4 + ["shim"] * 4 + ["serve"] * 2
 BROKEN = (OSError, http.client.HTTPException, urllib.error.URLError, TimeoutError,
@@ -63,8 +64,15 @@ class Key:
     def __init__(self, number):
         self.name = f"key-{number}"
         self.lock = threading.Lock()
-        self.backend = None      # ready when last looked at, and not ended by anybody since
+        self.backend = None  # ready when last looked at, and not ended by anybody since
         self.connection = None
+        self.ended = set()  # backends of it that somebody ended, or tried to
+
+    def give_up(self):
+        """Its backend is going to end: until it has, a connect may still lead to it."""
+        if self.connection:
+            self.ended.add(self.connection["backend_id"])
+        self.backend = None
 
 
 class Soak:
@@ -107,7 +115,7 @@ class Soak:
         """A connection to the key's backend, which must be the one that ran, or None."""
         answer = self.serve.ask(key.name, **spawn)
         if answer.status != 200:
-            self.count.note(f"connect answered {answer.status}")
+            self.count.note(f"connect answered {answer.status} {answer.body}")
             self.count.check(answer.status in (409, 500, 503), f"connect: {answer.status} "
                              f"{answer.body}")
             return None
@@ -134,7 +142,9 @@ class Soak:
         if answer.status == 200:
             self.count.check(answer.body.decode() == connection["backend_id"],
                              f"{key.name}: answered by {answer.body}, not {connection}")
-            key.backend, key.connection = connection["backend_id"], connection
+            key.connection = connection
+            if connection["backend_id"] not in key.ended:
+                key.backend = connection["backend_id"]
 
     def talk(self, key, dice):
         connection = self.connect(key)
@@ -169,7 +179,7 @@ class Soak:
     def end(self, key, dice):
         if not key.connection:
             return
-        key.backend = None
+        key.give_up()
         self.serve.end(key.connection["backend_id"], dice.choice(["soft", "hard"]))
 
     def misbehave(self, key, dice):
@@ -177,7 +187,7 @@ class Soak:
         connection, how = key.connection, dice.choice(["exit?code=5", "crash", "print?mb=40"])
         if connection:
             if not how.startswith("print"):
-                key.backend = None
+                key.give_up()
             request("GET", connection["url"] + how, timeout=20)
 
     def start_badly(self, key, dice):
@@ -187,6 +197,7 @@ class Soak:
         was = key.backend
         connection = self.connect(key, **how)
         if connection and not was and connection["spawned"] and how != {"hostile": "print"}:
+            key.ended.add(connection["backend_id"])
             self.serve.end(connection["backend_id"], dice.choice(["soft", "hard"]))
 
     # ---- faults ----
@@ -213,7 +224,8 @@ class Soak:
             return
         try:
             if key.backend:
-                backend, key.backend = key.backend, None
+                backend = key.backend
+                key.give_up()
                 kill(self.serve.shim_of(backend))
         finally:
             key.lock.release()
@@ -272,6 +284,8 @@ class Soak:
     def finish(self):
         """The last look: all backends end, the descriptors go back, the stop leaves nothing."""
         wait_until(self.serve.is_ready, 60, "the roles back")
+        for key in self.keys:
+            key.give_up()
         self.serve.end_all()
         proxy = self.serve.child("proxy")
         wait_until(lambda: leaks.inventory.connections_to(proxy, self.serve.instance) == 0,
