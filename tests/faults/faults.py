@@ -15,6 +15,8 @@ class FaultyServe(Serve):
         super().__init__(directory, ["--mount-base", str(mount_base), *extra])
         self.mount_base = mount_base
 
+    hostile = HOSTILE
+
     def start(self):
         if not (self.data / "images" / "index").exists():
             # root in its sandbox: it writes into the directory of its key
