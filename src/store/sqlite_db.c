@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
-#include "base/cleanup.h"
 
 #define BUSY_TIMEOUT_MS 5000
 
@@ -46,13 +45,25 @@ static int fail(struct plane_db *db, struct plane_error *err)
 		sqlite3_errmsg(db->sqlite));
 }
 
+/* SQLite would make the file with the umask's mode. A file that is there is never opened here:
+ * closing it would take away the locks that another connection of this process has on it
+ * (fcntl(2)), and the next one who opens and closes the database would remove its log. */
+static int ensure_file(const char *path, struct plane_error *err)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		(void)close(fd); /* empty */
+	else if (errno != EEXIST || faccessat(AT_FDCWD, path, R_OK | W_OK, AT_EACCESS) < 0)
+		return plane_error_errno(err, "open the database %s", path);
+	return 0;
+}
+
 int plane_db_open(struct plane_db *db, const char *path, struct plane_error *err)
 {
 	*db = (struct plane_db){ 0 };
-	/* SQLite would make the file with the umask's mode. */
-	_cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return plane_error_errno(err, "open the database %s", path);
+	int result = ensure_file(path, err);
+	if (result < 0)
+		return result;
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX;
 	if (sqlite3_open_v2(path, &db->sqlite, flags, NULL) != SQLITE_OK) {
 		int code = plane_error_set(err, -EIO, "open the database %s: %s", path,
@@ -64,7 +75,7 @@ int plane_db_open(struct plane_db *db, const char *path, struct plane_error *err
 	pthread_mutex_init(&db->mutex, NULL);
 	sqlite3_extended_result_codes(db->sqlite, 1);
 	sqlite3_busy_timeout(db->sqlite, BUSY_TIMEOUT_MS);
-	int result = plane_db_script(db, "PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON", err);
+	result = plane_db_script(db, "PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON", err);
 	if (result < 0) {
 		plane_db_close(db);
 		return plane_error_prefix(err, "open the database %s", path);

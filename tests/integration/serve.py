@@ -3,7 +3,6 @@ checked for leftovers on the host."""
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import os
 import pathlib
@@ -14,6 +13,9 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+
+import inventory
+from leaks import Leaks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("PLANE_BUILD_DIR", ROOT / "build")).resolve()
@@ -69,6 +71,8 @@ class Serve:
         self.api = f"http://{self.listen}"
         self.extra = list(extra)
         self.process = None
+        self.mount_base = None
+        self.leaks = Leaks(self)
 
     def command(self):
         return [str(PLANE), "serve", "--data-dir", str(self.data), "--listen", self.listen,
@@ -79,6 +83,7 @@ class Serve:
         self.process = subprocess.Popen(self.command(), stdout=self.log, stderr=self.log,
                                         stdin=subprocess.DEVNULL)
         wait_until(self.is_ready, 30, "plane serve ready")
+        self.leaks.look()  # what it holds is looked for after its end
         return self
 
     def is_ready(self):
@@ -179,24 +184,11 @@ class Serve:
 
     @property
     def instance(self):
-        return hashlib.sha256(os.path.realpath(self.data).encode()).hexdigest()[:8]
+        return inventory.instance_id(self.data)
 
     def leftovers(self):
         """What of this instance is still on the host: must be empty after a stop."""
-        found = []
-        for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):
-                if str(self.data).encode() in entry.read_bytes():
-                    found.append(f"process {entry}")
-        found += [line for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()
-                  if str(self.data) in line]
-        links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True).stdout
-        found += re.findall(rf"\S*pl-?{self.instance[:6]}\S*", links)
-        tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout
-        found += [line for line in tables.splitlines() if f"plane_{self.instance}" in line]
-        for hierarchy in pathlib.Path("/sys/fs/cgroup").iterdir():
-            found += [str(path) for path in hierarchy.glob(f"plane-{self.instance}*")]
-        return found
+        return self.leaks.problems()
 
 
 async def echo_once(socket_, text):

@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -414,6 +416,24 @@ static void one_of_many_racers_gets_the_key(void **state)
 	assert_int_equal(winners, 1);
 }
 
+static void a_visitor_leaves_the_log_where_it_is(void **state)
+{
+	_cleanup_free_ char *log = plane_strdupf("%s-wal", path);
+	struct stat before, after;
+	int status;
+	assert_int_equal(stat(log, &before), 0);
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) { /* an operator: in this process SQLite would know of the other locks */
+		(void)execlp("sqlite3", "sqlite3", path, "SELECT * FROM meta", NULL);
+		_exit(127);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(stat(log, &after), 0);
+	assert_int_equal(before.st_ino, after.st_ino);
+}
+
 static void wrong_databases_are_told(void **state)
 {
 	assert_null(plane_store_open("mysql:x", &err));
@@ -442,6 +462,7 @@ int main(void)
 		TEST(cleanup_forgets_what_ended_long_ago_and_nothing_else),
 		TEST(cleanup_removes_expired_tokens),
 		TEST(one_of_many_racers_gets_the_key),
+		TEST(a_visitor_leaves_the_log_where_it_is),
 		TEST(wrong_databases_are_told),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
