@@ -46,12 +46,19 @@ static int fail(struct plane_db *db, struct plane_error *err)
 		sqlite3_errmsg(db->sqlite));
 }
 
+/* SQLite would make the file with the umask's mode. One that exists is not opened: closing it would
+ * drop the locks (POSIX, fcntl) of this process's other connections to it, and another program
+ * that closes the database would take the write-ahead log away from under them. */
+static int make_file(const char *path)
+{
+	_cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	return fd < 0 && errno == EEXIST ? access(path, R_OK | W_OK) : fd < 0 ? -1 : 0;
+}
+
 int plane_db_open(struct plane_db *db, const char *path, struct plane_error *err)
 {
 	*db = (struct plane_db){ 0 };
-	/* SQLite would make the file with the umask's mode. */
-	_cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0)
+	if (make_file(path) < 0)
 		return plane_error_errno(err, "open the database %s", path);
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX;
 	if (sqlite3_open_v2(path, &db->sqlite, flags, NULL) != SQLITE_OK) {
