@@ -40,11 +40,10 @@ ROLES = ("controller", "drone", "proxy")
 
 def groups_of(plane):
     """Process ids: each role, shims with inits (also the parked ones), the backends' programs."""
-    lease = f"{plane.data}/drone/sandboxes/"
     groups = {"serve": [plane.process.pid], **{role: [plane.child(role)] for role in ROLES}}
-    groups["shim"] = matching(lambda words, directory: words[0] == b"plane-shim"
-                              and lease in (directory / "maps").read_text())
-    groups["own"] = descendants(groups["shim"])
+    below = descendants(groups["drone"])
+    groups["shim"] = matching(lambda words: words[0] == b"plane-shim", below)
+    groups["own"] = sorted(set(below) - set(groups["shim"]))
     return groups
 
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 
 from coldstart_peers import Docker, answers
-from processes import descendants, idle, matching, memory, memory_per_backend
+from processes import descendants, everyone, idle, matching, memory, memory_per_backend
 
 AT_ONCE = 4  # more at once are not started faster on two cores
 
@@ -23,8 +23,8 @@ def groups_of(docker, directory):
     """Process ids of dockerd with containerd and docker-proxy, of the shims, and of the containers."""
     socket = str(directory).encode()
     groups = {"dockerd": [docker.daemon.pid, *descendants([docker.daemon.pid])]}
-    groups["shim"] = matching(lambda words, _: words[0].endswith(b"containerd-shim-runc-v2")
-                              and any(socket in word for word in words))
+    groups["shim"] = matching(lambda words: words[0].endswith(b"containerd-shim-runc-v2")
+                              and any(socket in word for word in words), everyone())
     groups["own"] = descendants(groups["shim"])
     return groups
 

@@ -9,23 +9,27 @@ PROC = pathlib.Path("/proc")
 KERNEL_FIELDS = ("Slab", "KernelStack", "PageTables", "Percpu")
 
 
-def matching(condition):
-    """Process ids whose words and /proc directory satisfy `condition(words, directory)`."""
+def everyone():
+    return [int(entry.name) for entry in PROC.glob("[0-9]*")]
+
+
+def matching(condition, pids):
+    """Those of `pids` whose command line satisfies `condition(words)`."""
     found = []
-    for entry in PROC.glob("[0-9]*"):
+    for pid in pids:
         with contextlib.suppress(OSError):  # it ended meanwhile
-            if condition((entry / "cmdline").read_bytes().split(b"\0"), entry):
-                found.append(int(entry.name))
+            if condition((PROC / str(pid) / "cmdline").read_bytes().split(b"\0")):
+                found.append(pid)
     return sorted(found)
 
 
 def descendants(pids):
     """Children of `pids`, and theirs, without `pids`."""
     parents = {}
-    for entry in PROC.glob("[0-9]*"):
+    for pid in everyone():
         with contextlib.suppress(OSError):
-            words = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            parents.setdefault(int(words[1]), []).append(int(entry.name))
+            words = (PROC / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()
+            parents.setdefault(int(words[1]), []).append(pid)
     found, left = set(), list(pids)
     while left:
         children = [pid for pid in parents.get(left.pop(), []) if pid not in found]
