@@ -7,7 +7,8 @@
 PREFIX ?= /usr/local
 export PATH := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-.PHONY: all examples run test test-threads coverage lint bench bench-coldstart bench-proxy install clean
+.PHONY: all examples run test test-threads coverage lint bench bench-coldstart bench-connect bench-proxy \
+  bench-density install clean
 
 all: build/build.ninja
 	@ninja -C build --quiet
@@ -37,13 +38,19 @@ lint: build-test/build.ninja
 	@ninja -C build-test --quiet
 	@tools/lint.sh build-test
 
-bench: bench-coldstart bench-proxy
+bench: bench-coldstart bench-connect bench-proxy bench-density
 
 bench-coldstart: all
 	@/usr/bin/python3 bench/coldstart.py
 
+bench-connect: all
+	@/usr/bin/python3 bench/connect.py
+
 bench-proxy: all
 	@/usr/bin/python3 bench/proxy.py
+
+bench-density: all
+	@/usr/bin/python3 bench/density.py
 
 install: all
 	install -D -m 755 build/plane $(DESTDIR)$(PREFIX)/bin/plane

@@ -907,6 +907,23 @@ def test_keys_survive_the_controller(controller):
     run(story())
 
 
+def test_another_program_that_looks_into_the_store_takes_nothing_away(controller):
+    async def scenario():
+        async with drone(controller) as one:
+            made = (await controller.aconnect("before")).json()
+            await one.action()
+            with contextlib.closing(controller.database()) as look:
+                look.execute("SELECT count(*) FROM backend").fetchone()
+            # closing the last connection removes the log: the controller's must count
+            assert (controller.directory / "plane.db-wal").exists()
+            again = (await controller.aconnect("before")).json()
+            assert again["backend_id"] == made["backend_id"]
+            with contextlib.closing(controller.database()) as look:
+                tokens = look.execute("SELECT count(*) FROM token").fetchone()[0]
+            assert tokens == 2
+    run(scenario())
+
+
 def test_an_expired_key_is_given_away(tmp_path):
     controller = Controller(tmp_path, "--lease-ms", "1000")
 
