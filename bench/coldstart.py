@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Cold start: from the connect call on a new key to the first byte of `/` through the proxy, one
 after another and 16 at a time; beside `docker run` of the same image until it answers, and
-`runc run` of the same root until it exits, in the same run.
+`runc run` of the same root until it exits, in the same run and as many at a time.
 
 usage: bench/coldstart.py [COUNT]      (default 200; PLANE_BUILD_DIR names the build)
 The last line is one JSON object; bench/results/coldstart.json keeps it."""
@@ -22,7 +22,7 @@ from serve import BUILD, EXAMPLES, Serve, request  # noqa: E402
 
 CLIENT = BUILD / "bench" / "bench-coldstart-client"
 AT_ONCE = 16
-DOCKER_COUNT, RUNC_COUNT = 20, 100
+DOCKER_COUNT, RUNC_COUNT = 32, 100
 
 
 def cold_starts(plane, prefix, count, at_once):
@@ -66,7 +66,8 @@ def measure_peers():
     subprocess.run([str(ROOT / "tools" / "packages.sh"), "bench"], check=True)
     output = subprocess.run(
         ["unshare", "--net", "--mount", str(ROOT / "bench" / "coldstart_peers.py"),
-         str(EXAMPLES / "echo.tar"), str(DOCKER_COUNT), str(RUNC_COUNT)],
+         str(EXAMPLES / "echo.tar"), str(DOCKER_COUNT), str(RUNC_COUNT),
+         str(AT_ONCE)],
         check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
@@ -81,17 +82,23 @@ def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     one_by_one, at_once = measure_plane(count)
     peers = measure_peers()
-    result = {"benchmark": "coldstart", "plane": summary(one_by_one),
-              f"plane_{AT_ONCE}_at_once": summary(at_once), "docker_run": summary(peers["docker"]),
-              "runc_run": summary(peers["runc"]), "cores": os.cpu_count(),
-              "kernel": platform.release()}
-    for peer in ("docker_run", "runc_run"):
-        result[f"{peer}_to_plane_p50"] = round(
-            result[peer]["p50_ms"] / result["plane"]["p50_ms"], 1)
-    for name in ("plane", f"plane_{AT_ONCE}_at_once", "docker_run", "runc_run"):
+    sides = {"plane": one_by_one, "docker_run": peers["docker"], "runc_run": peers["runc"],
+             f"plane_{AT_ONCE}_at_once": at_once,
+             f"docker_run_{AT_ONCE}_at_once": peers["docker_at_once"],
+             f"runc_run_{AT_ONCE}_at_once": peers["runc_at_once"]}
+    result = {"benchmark": "coldstart", **{name: summary(times) for name, times in sides.items()},
+              "cores": os.cpu_count(), "kernel": platform.release()}
+    for ending in ("", f"_{AT_ONCE}_at_once"):
+        for peer in ("docker_run", "runc_run"):
+            result[f"{peer}_to_plane{ending}_p50"] = round(
+                result[peer + ending]["p50_ms"] / result["plane" + ending]["p50_ms"], 1)
+    for name in sides:
         side = result[name]
-        print(f"{name:20} {side['count']:4} starts: p50 {side['p50_ms']:9.3f} ms, "
+        print(f"{name:22} {side['count']:4} starts: p50 {side['p50_ms']:9.3f} ms, "
               f"p99 {side['p99_ms']:9.3f} ms")
+    for name, ratio in result.items():
+        if name.endswith("_p50"):
+            print(f"{name}: {ratio}")
     line = json.dumps(result)
     results = ROOT / "bench" / "results"
     results.mkdir(exist_ok=True)

@@ -3,8 +3,10 @@
 until it answers, and `runc run` of the same root until its program exits. Run in a network
 namespace of its own (unshare --net), so that dockerd changes nothing of the host's.
 
-usage: coldstart_peers.py IMAGE_TAR DOCKER_COUNT RUNC_COUNT     prints {"docker": [ms], "runc": [ms]}"""
+usage: coldstart_peers.py IMAGE_TAR DOCKER_COUNT RUNC_COUNT AT_ONCE
+Prints {"docker": [ms], "runc": [ms]}, one after another, and the same with "_at_once"."""
 
+import concurrent.futures
 import http.client
 import json
 import os
@@ -89,21 +91,31 @@ def run_runc(directory, number):
     return (time.perf_counter() - begin) * 1000
 
 
+def measure(start, count, at_once):
+    """Times of starts 1..count one after another, and of as many more, some at once."""
+    one_by_one = [start(i) for i in range(1, count + 1)]
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        return one_by_one, list(pool.map(start, range(count + 1, 2 * count + 1)))
+
+
 def main():
-    image, docker_count, runc_count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    image, docker_count, runc_count, at_once = sys.argv[1], *map(int, sys.argv[2:5])
+    times = {}
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     directory = pathlib.Path(tempfile.mkdtemp(prefix="plane-bench-peers-"))
     docker = Docker(directory)
     try:
         docker.run("load", "-i", image)
         docker.cold_start(0)  # the first one is not counted
-        times = {"docker": [docker.cold_start(i) for i in range(1, docker_count + 1)]}
+        times["docker"], times["docker_at_once"] = measure(
+            docker.cold_start, docker_count, at_once)
     finally:
         docker.stop()
     bundle = directory / "bundle"
     make_bundle(image, bundle)
     run_runc(bundle, 0)
-    times["runc"] = [run_runc(bundle, i) for i in range(1, runc_count + 1)]
+    times["runc"], times["runc_at_once"] = measure(
+        lambda number: run_runc(bundle, number), runc_count, at_once)
     shutil.rmtree(directory, ignore_errors=True)
     print(json.dumps(times))
 

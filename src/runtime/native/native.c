@@ -627,7 +627,7 @@ struct plane_runtime *plane_native_create(uv_loop_t *loop, const struct plane_na
 	native->host.shim_fd = native->host.seccomp_fd = -1;
 	native->images_dir = plane_strdup(config->images_dir);
 	native->mount_base = plane_strdup(config->mount_base);
-	native->pool_size = config->pool_size ? config->pool_size : 8;
+	native->pool_size = config->pool_size ? config->pool_size : 16;
 	native->log_max_bytes = config->log_max_bytes ? config->log_max_bytes : 10 << 20;
 	if (set_up(native, config, err) < 0 || uv_async_init(loop, &native->wake, on_wake) < 0) {
 		plane_native_destroy(&native->base);

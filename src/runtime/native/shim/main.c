@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -349,8 +348,6 @@ static void start(const int *fds, int count)
 	if (!shim.is_dressed || shim.is_started || count < 1 || !shim_start_read(fds[0], &start))
 		return shim_fail(shim.control, "bad message: start");
 	shim.is_started = true;
-	/* parked at a low priority, it runs at the ordinary one, with init and the backend */
-	(void)setpriority(PRIO_PGRP, 0, 0);
 	shim_log_open(&shim.log, start.log_path, start.head->log_max_bytes);
 	uid_t owner = shim.first_id + start.head->uid;
 	if (!fill_etc(&start) || sethostname(start.backend, strlen(start.backend)) < 0 ||
