@@ -35,8 +35,6 @@ static struct plane_native *from(struct plane_runtime *runtime)
 	return (struct plane_native *)runtime;
 }
 
-static void maybe_closed(struct plane_native *native);
-
 static void push(struct native_waiting **list, plane_runtime_done_fn done, void *data,
 	const struct plane_error *err)
 {
@@ -89,42 +87,6 @@ unsigned native_count(const struct plane_native *native, enum native_state state
 	return n;
 }
 
-static void native_free(struct native_sandbox *s)
-{
-	free(s->rootfs);
-	free(s->backend);
-	free(s->address);
-	free(s);
-}
-
-static void remove_work(uv_work_t *work)
-{
-	struct native_sandbox *s = work->data;
-	s->result = plane_sandbox_remove(&s->native->host, s->index, &s->error);
-}
-
-static void remove_done(uv_work_t *work, int status)
-{
-	struct native_sandbox *s = work->data;
-	struct plane_native *native = s->native;
-
-	if (s->result < 0)
-		plane_warn("remove sandbox %u: %s", s->index, s->error.message);
-	native->sandboxes[s->index] = NULL;
-	native_free(s);
-	native_fill(native);
-	maybe_closed(native);
-}
-
-void native_start_remove(struct native_sandbox *s)
-{
-	if (s->open_handles > 0 || s->state == NATIVE_REMOVING)
-		return;
-	s->state = NATIVE_REMOVING;
-	s->work.data = s;
-	uv_queue_work(s->native->loop, &s->work, remove_work, remove_done);
-}
-
 static void on_handle_closed(uv_handle_t *handle)
 {
 	struct native_sandbox *s = handle->data;
@@ -137,7 +99,7 @@ static void on_handle_closed(uv_handle_t *handle)
 	s->parts.pidfd = s->parts.control = -1;
 	if (s->is_forgotten || !s->backend)
 		native_start_remove(s);
-	maybe_closed(s->native);
+	native_maybe_closed(s->native);
 }
 
 void native_close_handles(struct native_sandbox *s)
@@ -490,6 +452,11 @@ static void on_all_closed(uv_handle_t *handle)
 		uv_close((uv_handle_t *)&native->sweep, on_all_closed);
 		return;
 	}
+	if (native->has_leaving) {
+		native->has_leaving = false;
+		uv_close((uv_handle_t *)&native->leaving, on_all_closed);
+		return;
+	}
 	if (native->is_removing) {
 		code = plane_cgroups_remove(native->host.cgroups, 5000, &err);
 		if (code == 0)
@@ -503,14 +470,14 @@ static void on_all_closed(uv_handle_t *handle)
 	native->closed(native->closed_data, code < 0 ? &err : NULL);
 }
 
-static void maybe_closed(struct plane_native *native)
+void native_maybe_closed(struct plane_native *native)
 {
 	if (!native->is_closing || uv_is_closing((uv_handle_t *)&native->wake))
 		return;
 	for (unsigned i = 0; i < PLANE_NETWORK_MAX_SANDBOXES; i++) {
 		struct native_sandbox *s = native->sandboxes[i];
 		if (s && (s->open_handles > 0 || s->state == NATIVE_MAKING ||
-				 s->state == NATIVE_REMOVING))
+				 s->state == NATIVE_DOOMED || s->state == NATIVE_REMOVING))
 			return;
 	}
 	native_run_list(&native->later);
@@ -566,7 +533,7 @@ static void on_wake(uv_async_t *wake)
 {
 	struct plane_native *native = wake->data;
 	native_run_list(&native->later);
-	maybe_closed(native);
+	native_maybe_closed(native);
 }
 
 static int set_up(struct plane_native *native, const struct plane_native_config *config,
@@ -634,10 +601,11 @@ struct plane_runtime *plane_native_create(uv_loop_t *loop, const struct plane_na
 		return NULL;
 	}
 	native->wake.data = native;
-	native->has_retry = native->has_sweep = true;
+	native->has_retry = native->has_sweep = native->has_leaving = true;
 	native_boot_id(native->boot_id);
 	native_pool_open(native);
 	native_images_open(native);
+	native_removal_open(native);
 	return &native->base;
 }
 
@@ -649,7 +617,7 @@ void plane_native_destroy(struct plane_runtime *runtime)
 		return;
 	for (unsigned i = 0; i < PLANE_NETWORK_MAX_SANDBOXES; i++) {
 		if (native->sandboxes[i])
-			native_free(native->sandboxes[i]);
+			native_sandbox_free(native->sandboxes[i]);
 	}
 	plane_network_destroy(native->host.network);
 	plane_cgroups_destroy(native->host.cgroups);

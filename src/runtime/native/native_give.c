@@ -170,8 +170,8 @@ int native_give(struct native_sandbox *s, const struct plane_runtime_spawn *spaw
 		return start;
 	if ((code = native_lease_write(s, err)) < 0 || (code = native_record_write(s, err)) < 0)
 		return code;
-	/* Parked at a low priority, the shim, init and the backend run at the ordinary one. A shim that
-	 * just ended says so by the send. */
+	/* Parked at a low priority, the shim, init and the backend run at the ordinary one. A shim
+	 * that just ended says so by the send. */
 	(void)setpriority(PRIO_PGRP, (id_t)s->parts.shim, 0);
 	return send_to_shim(s, PLANE_SHIM_START, &start, 1, err);
 }

@@ -13,8 +13,10 @@ enum native_state {
 	NATIVE_PARKED,   /* waits for a backend */
 	NATIVE_STARTING, /* was given a backend; its command has not run yet */
 	NATIVE_RUNNING,
-	NATIVE_ENDED,   /* its exit is recorded; forget comes */
-	NATIVE_REMOVING /* a worker removes it */
+	NATIVE_ENDED,  /* its exit is recorded; forget comes */
+	NATIVE_DOOMED, /* waits for a worker that removes it */
+	NATIVE_REMOVING,
+	NATIVE_LEAVING /* removed but for its link, which goes with its namespace */
 };
 
 #define NATIVE_IMAGES 16
@@ -28,7 +30,7 @@ struct native_sandbox {
 	char *rootfs; /* of the image it is dressed with; NULL: of none yet */
 	char *backend;
 	char *address; /* "ip:port" */
-	int64_t deadline_ms;
+	int64_t deadline_ms, leaving_since_ms;
 	uv_poll_t control, process;
 	int open_handles;
 	bool is_forgotten;
@@ -65,13 +67,14 @@ struct plane_native {
 	size_t image_count;
 	char *recent[NATIVE_RECENT];
 	unsigned recent_count; /* in all */
-	uv_timer_t sweep;
+	uv_timer_t sweep, leaving;
+	unsigned removals;            /* under way */
 	struct native_waiting *later; /* callbacks for the next turn of the loop */
 	struct native_waiting *warm;
 	struct native_queued *queue; /* spawns that wait for a sandbox, the oldest first */
 	unsigned queued;
-	uv_timer_t retry;          /* until the pool is filled (again) */
-	bool has_retry, has_sweep; /* timers that are not closed yet */
+	uv_timer_t retry;                       /* until the pool is filled (again) */
+	bool has_retry, has_sweep, has_leaving; /* timers that are not closed yet */
 	uv_async_t wake;
 	bool is_closing, is_removing;
 	plane_runtime_done_fn closed;
@@ -135,7 +138,15 @@ struct native_sandbox *native_add(struct plane_native *native, unsigned index);
 unsigned native_count(const struct plane_native *native, enum native_state state);
 void native_follow(struct native_sandbox *sandbox);
 void native_close_handles(struct native_sandbox *sandbox);
+void native_maybe_closed(struct plane_native *native);
+
+/* native_remove.c */
+/** Removes what has no handles open any more, now or when a worker is free. */
 void native_start_remove(struct native_sandbox *sandbox);
+void native_sandbox_free(struct native_sandbox *sandbox);
+void native_removal_open(struct plane_native *native);
+
+/* native.c */
 void native_run_list(struct native_waiting **list);
 /** Starts the backend in a parked sandbox and answers, or answers why not. */
 void native_start(struct native_sandbox *sandbox, const struct plane_runtime_spawn *spawn,

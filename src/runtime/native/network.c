@@ -357,6 +357,21 @@ static void forget_neighbour(struct plane_netlink *netlink, int bridge, uint32_t
 	(void)plane_netlink_commit(netlink, &batch, "forget a neighbour", NULL);
 }
 
+void plane_network_release(struct plane_network *network, unsigned index)
+{
+	HOLD(&network->detach_lock);
+	forget_neighbour(
+		&network->detach_netlink, network->bridge.index, address_of(network, index));
+}
+
+bool plane_network_has_link(const struct plane_network *network, unsigned index)
+{
+	char name[IFNAMSIZ];
+
+	link_name(network, index, name);
+	return if_nametoindex(name) != 0;
+}
+
 int plane_network_detach(struct plane_network *network, unsigned index, struct plane_error *err)
 {
 	struct plane_network_link link = { 0 };

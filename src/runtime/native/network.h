@@ -54,6 +54,16 @@ int plane_network_address(const struct plane_network *network, unsigned index,
 	char address[PLANE_NETWORK_ADDRESS_SIZE]);
 
 /**
+ * The namespace of `index` is ending: what the bridge knows of its address is forgotten. Its link
+ * goes with it, in the kernel's background and many at a time, which is far cheaper than
+ * plane_network_detach.
+ */
+void plane_network_release(struct plane_network *network, unsigned index);
+
+/** Whether the link of `index` is still there. One system call or two; any thread. */
+bool plane_network_has_link(const struct plane_network *network, unsigned index);
+
+/**
  * Removes the link of `index` (and with it the peer inside the sandbox). Slow (the kernel waits
  * for a grace period, about 20 ms): call it on a background thread. A missing link is fine.
  * -EPERM when a link of that name exists but is no port of this network's bridge.

@@ -202,6 +202,21 @@ static int await_parked(int control, pid_t *init, struct plane_error *err)
 		err, -EIO, "the shim failed: %s", n > 1 ? text + 1 : "it ended early");
 }
 
+/* A link may be left from before: its namespace outlived a former drone. */
+static int attach(const struct plane_sandbox_host *host, int netns,
+	struct plane_sandbox_parts *parts, struct plane_error *err)
+{
+	int code = plane_network_attach(host->network, netns, parts->index, parts->address, err);
+
+	if (code != -EEXIST)
+		return code;
+	code = plane_network_detach(host->network, parts->index, err);
+	if (code == 0)
+		code = plane_network_attach(
+			host->network, netns, parts->index, parts->address, err);
+	return code;
+}
+
 int plane_sandbox_make(const struct plane_sandbox_host *host, unsigned index,
 	struct plane_sandbox_parts *parts, struct plane_error *err)
 {
@@ -218,7 +233,7 @@ int plane_sandbox_make(const struct plane_sandbox_host *host, unsigned index,
 	int ends[2], code;
 	plane_sandbox_group(index, group);
 	*parts = (struct plane_sandbox_parts){ .index = index, .pidfd = -1, .control = -1 };
-	if ((code = plane_network_attach(host->network, netns, index, parts->address, err)) < 0 ||
+	if ((code = attach(host, netns, parts, err)) < 0 ||
 		(code = plane_cgroup_make(host->cgroups, group, err)) < 0 ||
 		(code = plane_cgroup_limit_pids(host->cgroups, group, PLANE_SANDBOX_PIDS, err)) < 0)
 		return code;
@@ -259,8 +274,7 @@ int plane_sandbox_remove(
 	int code = plane_cgroup_kill(host->cgroups, group, err);
 	if (code == 0)
 		code = plane_cgroup_remove(host->cgroups, group, 5000, err);
-	if (code == 0)
-		code = plane_network_detach(host->network, index, err);
+	plane_network_release(host->network, index);
 	if (code == 0)
 		code = plane_scratch_give_back(
 			host->scratch, disk, host->first_id + index * PLANE_SHIM_IDS, err);

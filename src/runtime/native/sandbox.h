@@ -59,7 +59,8 @@ void plane_sandbox_group(unsigned index, char name[16]);
 int plane_sandbox_make(const struct plane_sandbox_host *host, unsigned index,
 	struct plane_sandbox_parts *parts, struct plane_error *err);
 
-/** Kills what runs in it and removes groups, link and directory. Blocks; worker thread. */
+/** Kills what runs in it and removes groups and directories; its link goes in the background (see
+ * plane_network_release). Blocks; worker thread. */
 int plane_sandbox_remove(
 	const struct plane_sandbox_host *host, unsigned index, struct plane_error *err);
 
