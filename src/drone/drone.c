@@ -159,11 +159,14 @@ static void on_signal(uv_signal_t *signal, int number)
 	if (drone->is_stopping)
 		return;
 	drone->is_stopping = true;
+	struct plane_supervisor_counts counts = plane_supervisor_count(drone->supervisor);
 	plane_info("stopping: backends %s", ends_backends ? "are ended" : "run on");
-	drone->is_removing = ends_backends;
+	/* without any, nothing on the host is needed until the next start, which may never be */
+	drone->is_removing = ends_backends || counts.running + counts.ending == 0;
 	plane_agent_refuse_orders(drone->agent);
-	if (ends_backends) {
+	if (ends_backends)
 		plane_supervisor_end_all(drone->supervisor);
+	if (drone->is_removing) {
 		impl->remove_all(drone->runtime, on_runtime_closed, drone);
 	} else {
 		impl->close(drone->runtime, on_runtime_closed, drone);

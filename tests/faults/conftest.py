@@ -15,10 +15,12 @@ from faults import FaultyServe  # noqa: E402  (behind the path)
 def server():
     with tempfile.TemporaryDirectory(prefix="plane-faults-") as directory:
         serve = FaultyServe(directory)
-        serve.start()
-        serve.leaks.take_baseline()
-        yield serve
-        serve.stop()
+        try:
+            serve.start()
+            serve.leaks.take_baseline()
+            yield serve
+        finally:
+            serve.stop()
         assert serve.leftovers() == []
 
 

@@ -13,7 +13,8 @@ enum native_state {
 	NATIVE_PARKED,   /* waits for a backend */
 	NATIVE_STARTING, /* was given a backend; its command has not run yet */
 	NATIVE_RUNNING,
-	NATIVE_ENDED,  /* its exit is recorded; forget comes */
+	NATIVE_ENDING, /* a worker waits for its last process */
+	NATIVE_ENDED,  /* its exit is told; forget comes */
 	NATIVE_DOOMED, /* waits for a worker that removes it */
 	NATIVE_REMOVING,
 	NATIVE_LEAVING /* removed but for its link, which goes with its namespace */
@@ -133,12 +134,19 @@ void native_uids_release(const char *directory);
 /** What backends get as /etc/resolv.conf; the caller frees it. */
 char *native_resolv_read(void);
 
+/* native_end.c */
+/** The shim is gone: tells the backend's end, or that its start failed, once all of it is gone. */
+void native_end(struct native_sandbox *sandbox);
+/** The same, when it is known that nobody saw the end. */
+void native_await_end(struct native_sandbox *sandbox);
+
 /* native.c */
+/** Calls back that all is closed, when it is. */
+void native_maybe_closed(struct plane_native *native);
 struct native_sandbox *native_add(struct plane_native *native, unsigned index);
 unsigned native_count(const struct plane_native *native, enum native_state state);
 void native_follow(struct native_sandbox *sandbox);
 void native_close_handles(struct native_sandbox *sandbox);
-void native_maybe_closed(struct plane_native *native);
 
 /* native_remove.c */
 /** Removes what has no handles open any more, now or when a worker is free. */

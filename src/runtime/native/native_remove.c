@@ -127,7 +127,7 @@ static void remove_done(uv_work_t *work, int status)
 void native_start_remove(struct native_sandbox *s)
 {
 	struct plane_native *native = s->native;
-	if (s->open_handles > 0 || s->state == NATIVE_REMOVING)
+	if (s->open_handles > 0 || s->state == NATIVE_REMOVING || s->state == NATIVE_ENDING)
 		return;
 	if (native->removals >= REMOVALS_MAX) {
 		s->state = NATIVE_DOOMED;

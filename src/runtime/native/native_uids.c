@@ -39,30 +39,30 @@ static int lock_claims(struct plane_error *err)
 	return plane_steal_fd(&fd);
 }
 
-/* The directory that holds the slot, or NULL. */
-static char *holder(unsigned slot)
+/* The directory that holds the slot into `*directory`, NULL when nobody does. A claim that cannot
+ * be read is an error: it is somebody's. */
+static int holder(unsigned slot, char **directory)
 {
-	struct plane_buffer text = { 0 };
+	_cleanup_(plane_buffer_finish) struct plane_buffer text = { 0 };
 	_cleanup_free_ char *path = claim_path(slot);
-	if (plane_file_read(path, 8192, &text, NULL) < 0) {
-		plane_buffer_finish(&text);
-		return NULL;
-	}
-	(void)plane_buffer_text(&text);
-	return plane_buffer_steal(&text);
+	int result = plane_file_read(path, 8192, &text, NULL);
+	*directory = result < 0 ? NULL : plane_strdup(plane_buffer_text(&text));
+	return result == -ENOENT ? 0 : result;
 }
 
 static bool holds(unsigned slot, const char *directory)
 {
-	_cleanup_free_ char *other = holder(slot);
-	return other && strcmp(other, directory) == 0;
+	_cleanup_free_ char *other = NULL;
+	return holder(slot, &other) == 0 && other && strcmp(other, directory) == 0;
 }
 
 /* Nobody's, or an instance's whose directory is gone, and with it its backends. */
 static bool is_free(unsigned slot)
 {
-	_cleanup_free_ char *other = holder(slot);
-	return !other || access(other, F_OK) < 0;
+	_cleanup_free_ char *other = NULL;
+	if (holder(slot, &other) < 0)
+		return false;
+	return !other || (access(other, F_OK) < 0 && (errno == ENOENT || errno == ENOTDIR));
 }
 
 int native_uids_claim(
