@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import pathlib
 import socket
@@ -136,8 +137,10 @@ def targets(machine, plane, neighbour, stranger):
 
 
 def control_socket(plane):
-    """A path by which the drone reaches a shim."""
-    path = next((plane.data / "drone" / "sandboxes").glob("*/control"))
+    """A path by which the drone reaches a shim; which directory it is depends on the host."""
+    instance = hashlib.sha256(os.path.realpath(plane.data / "drone").encode()).hexdigest()[:8]
+    path = next(path for place in (f"/run/plane/{instance}", f"/dev/shm/plane-{instance}")
+                for path in pathlib.Path(place).glob("*/control"))
     assert path.is_socket()
     return str(path)
 
