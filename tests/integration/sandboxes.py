@@ -50,7 +50,8 @@ def instance():
         serve.start()
         yield serve
         serve.stop()
-        assert serve.leftovers() == []
+        left = serve.leftovers()
+        assert left == [], left
 
 
 def get(connection, path=""):

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import hashlib
 import os
 import pathlib
 import socket
@@ -76,8 +75,7 @@ def targets(machine, plane, neighbour, stranger):
 
 def control_socket(plane):
     """A path by which the drone reaches a shim; which directory it is depends on the host."""
-    instance = hashlib.sha256(os.path.realpath(plane.data / "drone").encode()).hexdigest()[:8]
-    path = next(path for place in (f"/run/plane/{instance}", f"/dev/shm/plane-{instance}")
+    path = next(path for place in (f"/run/plane/{plane.instance}", f"/dev/shm/plane-{plane.instance}")
                 for path in pathlib.Path(place).glob("*/control"))
     assert path.is_socket()
     return str(path)

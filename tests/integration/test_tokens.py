@@ -19,7 +19,8 @@ def plane():
         serve.start()
         yield serve
         serve.stop()
-        assert serve.leftovers() == []
+        left = serve.leftovers()
+        assert left == [], left
 
 
 def ask(plane, path, method="GET", headers=None):
