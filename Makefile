@@ -7,7 +7,7 @@
 PREFIX ?= /usr/local
 export PATH := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-.PHONY: all examples run test test-threads coverage lint bench bench-coldstart bench-connect bench-proxy \
+.PHONY: all examples run test security-table test-threads coverage lint bench bench-coldstart bench-connect bench-proxy \
   bench-density install clean
 
 all: build/build.ninja
@@ -32,6 +32,11 @@ coverage: build-coverage/build.ninja
 	@tools/packages.sh coverage
 	@ninja -C build-coverage --quiet
 	@tools/coverage.sh build-coverage $(TESTS)
+
+# The table in docs/security.md, which a test holds against what it finds.
+security-table: build-test/build.ninja
+	@ninja -C build-test --quiet
+	@PLANE_BUILD_DIR=build-test PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 tests/integration/comparison.py
 
 lint: build-test/build.ninja
 	@tools/packages.sh lint

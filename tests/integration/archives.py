@@ -31,11 +31,12 @@ def write(directory, name, data):
     return path
 
 
-def docker_archive(layers, config=None, repeat=1, digests=None):
-    config = {"config": {"Entrypoint": ["/x"], **(config or {})}, "rootfs": {
-        "type": "layers",
+def docker_archive(layers, config=None, repeat=1, digests=None, tags=None):
+    config = {"architecture": "amd64", "os": "linux", "config": {"Entrypoint": ["/x"],
+              **(config or {})}, "rootfs": {"type": "layers",
         "diff_ids": digests or ["sha256:" + hashlib.sha256(d).hexdigest() for d in layers]}}
-    entry = {"Config": "config.json", "Layers": [f"{i}/layer.tar" for i in range(len(layers))]}
+    entry = {"Config": "config.json", "Layers": [f"{i}/layer.tar" for i in range(len(layers))],
+             "RepoTags": tags}
     return tar(*[member(f"{i}/layer.tar", data) for i, data in enumerate(layers)],
                member("config.json", json.dumps(config).encode()),
                member("manifest.json", json.dumps([entry] * repeat).encode()))

@@ -5,34 +5,18 @@ import ctypes
 import os
 import pathlib
 import socket
-import tempfile
 
 import pytest
 
-from archives import docker_archive, member, tar, write
-from machine import LINK_LOCAL, LINK_LOCAL_HOST, OUTSIDE, INSIDE, Machine, can_reach
-from serve import BUILD, Serve, request, wait_until
+import sandboxes
+from archives import write
+from machine import INSIDE, OUTSIDE, Machine
+from sandboxes import get, instance, start_neighbour
+from serve import request, wait_until
 
 pytestmark = pytest.mark.timeout(100)
-PROGRAM = BUILD / "tests" / "integration" / "escapes"
-PASSWD = b"root:x:0:0:root:/:/bin/false\napp:x:1000:1000:app:/:/bin/false\n"
-CAP_NET_RAW_FILE = bytes.fromhex("0100000200200000000000000000000000000000").decode()
 TRACE_KEY, TRACE_NAME = 0x506C616E, "plane-escapes"  # as in escapes.h
-TRACE_TCP_PORT, TRACE_UDP_PORT = 8081, 8082
 KINDS = ["escapes", "escapes-root"]
-
-
-def image_layer(entrypoint="/escapes", script=None):
-    """The program, and copies of it that promise root and a capability to who runs them."""
-    program = PROGRAM.read_bytes()
-    entry, content = member("capable", program, mode=0o755)
-    entry.pax_headers = {"SCHILY.xattr.security.capability": CAP_NET_RAW_FILE}
-    extra = [member("script", script, mode=0o755)] if script else []
-    return docker_archive(
-        [tar(member("etc/passwd", PASSWD), member("etc/group", b"root:x:0:\napp:x:1000:\n"),
-             member("tmp", kind=b"5", mode=0o1777), member("escapes", program, mode=0o755),
-             member("set-user-id", program, mode=0o4755), (entry, content), *extra)],
-        {"Entrypoint": [entrypoint], "User": "1000:1000", "WorkingDir": "/"})
 
 
 @pytest.fixture(scope="module")
@@ -41,38 +25,10 @@ def machine():
         yield machine
 
 
-@contextlib.contextmanager
-def instance():
-    with tempfile.TemporaryDirectory(prefix="plane-sandbox-") as name:
-        directory = pathlib.Path(name)
-        data = directory / "mounts"
-        data.mkdir()
-        serve = Serve(directory, ["--mount-base", str(data)])
-        serve.mounts = data
-        image = write(directory, "escapes.tar", image_layer())
-        serve.import_image("escapes", image)
-        serve.import_image("escapes-root", image, "--user", "root")
-        serve.start()
-        yield serve
-        serve.stop()
-        assert serve.leftovers() == []
-
-
 @pytest.fixture(scope="module")
 def plane(machine):
     with instance() as serve:
         yield serve
-
-
-def get(connection, path=""):
-    return request("GET", connection["url"] + path, timeout=60).body.decode()
-
-
-def start_neighbour(plane):
-    """A backend that listens on every way, and left things in its namespaces."""
-    connection = plane.connect(image="escapes-root", env={"LEAVE": "1"})
-    connection["address"] = get(connection, "address")
-    return connection
 
 
 @pytest.fixture(scope="module")
@@ -110,34 +66,17 @@ def host_objects():
 
 @pytest.fixture(scope="module")
 def targets(machine, plane, neighbour, stranger):
-    """What a backend must not reach; the machine itself reaches all of it."""
-    own = neighbour["address"]
-    gateway = f"{own.rsplit('.', 1)[0]}.1"
-    listening = machine.serve()
-    with machine.on_the_outside():
-        outside = machine.serve()
-    reachable = {"TRY_HOST": f"{gateway}:{listening}", "TRY_HOST_OTHER": f"{INSIDE}:{listening}",
-                 "TRY_NEIGHBOUR": f"{own}:{TRACE_TCP_PORT}",
-                 "TRY_STRANGER": f"{stranger['address']}:{TRACE_TCP_PORT}",
-                 "TRY_OUTSIDE": f"{OUTSIDE}:{outside}",
-                 "TRY_METADATA": f"{LINK_LOCAL}:{outside}",
-                 "TRY_METADATA_HOST": f"{LINK_LOCAL_HOST}:{listening}"}
-    for name, target in reachable.items():
-        address, port = target.split(":")
-        assert can_reach(address, int(port)), (name, target)
-    broadcast = f"{own.rsplit('.', 2)[0]}.{int(own.split('.')[2]) | 15}.255"
+    """What a backend must not reach, and what the host itself left with the same names."""
     with host_objects():
-        yield {**reachable, "TRY_OUTSIDE_UDP": f"{OUTSIDE}:{outside}",
-               "TRY_CONTROLLER": f"{gateway}:{plane.listen.split(':')[1]}",
-               "TRY_PROXY": f"{gateway}:{plane.proxy.split(':')[1]}",
-               "TRY_NEIGHBOUR_UDP": f"{own}:{TRACE_UDP_PORT}",
-               "TRY_BROADCAST": f"{broadcast}:{TRACE_UDP_PORT}",
-               "TRY_PATH": str(plane.data), "TRY_CONTROL": control_socket(plane)}
+        yield {**sandboxes.targets(machine, plane, neighbour["address"]),
+               "TRY_STRANGER": f"{stranger['address']}:{sandboxes.TRACE_TCP_PORT}",
+               "TRY_CONTROL": control_socket(plane)}
 
 
 def control_socket(plane):
-    """A path by which the drone reaches a shim."""
-    path = next((plane.data / "drone" / "sandboxes").glob("*/control"))
+    """A path by which the drone reaches a shim; which directory it is depends on the host."""
+    path = next(path for place in (f"/run/plane/{plane.instance}", f"/dev/shm/plane-{plane.instance}")
+                for path in pathlib.Path(place).glob("*/control"))
     assert path.is_socket()
     return str(path)
 
@@ -208,7 +147,7 @@ def test_a_tree_of_any_depth_goes_with_its_sandbox(plane):
 
 def test_a_working_directory_is_no_way_out(plane, tmp_path):
     """CVE-2024-21626: a directory that the runtime left open."""
-    image = write(tmp_path, "i.tar", image_layer())
+    image = write(tmp_path, "i.tar", sandboxes.make_image())
     outcomes = []
     for fd in range(3, 16):
         plane.import_image(f"in-{fd}", image, "--user", "root", "--workdir", f"/proc/self/fd/{fd}")
@@ -224,7 +163,7 @@ def test_a_working_directory_is_no_way_out(plane, tmp_path):
 
 def test_a_script_cannot_name_the_runtime_as_its_interpreter(plane, tmp_path):
     """CVE-2019-5736: what runs then is the runtime's own program, for others to overwrite."""
-    image = write(tmp_path, "i.tar", image_layer("/script", b"#!/proc/self/exe\n"))
+    image = write(tmp_path, "i.tar", sandboxes.make_image("/script", b"#!/proc/self/exe\n"))
     plane.import_image("script", image, "--user", "root")
     connection = plane.connect(image="script", wait=False)
     state = plane.wait_status(connection["backend_id"], "terminated")

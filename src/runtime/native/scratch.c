@@ -4,11 +4,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -19,6 +21,7 @@
 #include "base/text.h"
 
 #define SPARES_MAX 64
+#define EMPTY_SIZE_MAX 4096 /* of a directory; on ext4 one that was full stays large */
 
 struct plane_scratch {
 	char *spare;
@@ -92,15 +95,19 @@ static bool is_empty(int parent, const char *name)
 	return is_empty;
 }
 
-/* A backend that is root in its sandbox may set attributes on its root directory. */
+/* A backend that is root in its sandbox may set attributes on its root directory; new files take
+ * over some of the flags, such as to be written at once. */
 static bool has_plain_attributes(int fd, uid_t owner)
 {
 	char names[1024];
 	struct stat st;
+	int flags = 0;
 	ssize_t len = flistxattr(fd, names, sizeof(names));
 
 	if (len < 0 || fstat(fd, &st) < 0 || st.st_uid != owner || st.st_gid != owner ||
-		(st.st_mode & 07777) != 0755)
+		(st.st_mode & 07777) != 0755 || st.st_size > EMPTY_SIZE_MAX)
+		return false;
+	if (ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0 && (flags & FS_FL_USER_MODIFIABLE))
 		return false;
 	for (const char *name = names; name < names + len; name += strlen(name) + 1)
 		if (!plane_text_starts_with(name, "trusted.overlay."))
