@@ -123,40 +123,51 @@ struct connect_flags {
 	struct plane_flag_list env;
 };
 
+/* NULL, and `json` is gone, when the member could not be made. */
+static json_t *with_member(json_t *json, const char *name, json_t *owned_value)
+{
+	if (json && json_object_set_new(json, name, owned_value) == 0)
+		return json;
+	json_decref(json);
+	return NULL;
+}
+
 static json_t *executable_of(const struct connect_flags *flags)
 {
-	json_t *executable = json_pack("{s:s,s:{}}", "image", flags->image, "env");
+	json_t *env = json_object();
 	for (size_t i = 0; i < flags->env.count; i++) {
 		const char *equals = strchr(flags->env.values[i], '=');
 		_cleanup_free_ char *name = plane_strndup(
 			flags->env.values[i], equals ? (size_t)(equals - flags->env.values[i])
 						     : strlen(flags->env.values[i]));
-		(void)json_object_set_new(json_object_get(executable, "env"), name,
-			json_string(equals ? equals + 1 : ""));
+		env = with_member(env, name, json_string(equals ? equals + 1 : ""));
 	}
+	json_t *executable = with_member(json_pack("{s:s}", "image", flags->image), "env", env);
 	if (flags->mount)
-		(void)json_object_set_new(executable, "mount",
+		executable = with_member(executable, "mount",
 			strcmp(flags->mount, "true") == 0 ? json_true()
 							  : json_string(flags->mount));
 	if (flags->memory_mib)
-		(void)json_object_set_new(executable, "resource_limits",
+		executable = with_member(executable, "resource_limits",
 			json_pack("{s:I}", "memory_limit_bytes",
 				(json_int_t)flags->memory_mib << 20));
 	return executable;
 }
 
+/* NULL when a flag is no UTF-8 text. */
 static json_t *request_of(const struct connect_flags *flags)
 {
 	json_t *config = json_pack("{s:s?,s:s?,s:s,s:o,s:I,s:b,s:s?}", "id", flags->id, "cluster",
 		flags->cluster, "pool", flags->pool, "executable", executable_of(flags),
 		"max_idle_seconds", (json_int_t)flags->max_idle, "use_static_token",
 		flags->use_static_token, "subdomain", flags->subdomain);
-	json_t *request = json_pack("{s:o,s:s?}", "spawn_config", config, "user", flags->user);
 	if (flags->lifetime)
-		(void)json_object_set_new(
+		config = with_member(
 			config, "lifetime_limit_seconds", json_integer(flags->lifetime));
+	json_t *request =
+		with_member(json_pack("{s:s?}", "user", flags->user), "spawn_config", config);
 	if (flags->key)
-		(void)json_object_set_new(request, "key",
+		request = with_member(request, "key",
 			json_pack("{s:s,s:s,s:s}", "name", flags->key, "namespace",
 				flags->key_namespace, "tag", flags->tag));
 	return request;

@@ -42,7 +42,8 @@ static int open_log(const char *path, const char *suffix)
 	return open(full, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 }
 
-/* Steps back from the end over lines that end with F; false when the file has fewer. */
+/* Steps back from the end over `*lines` lines; false when the file has fewer, and how many are
+ * left. */
 static bool seek_back(int fd, int64_t *lines, off_t *offset)
 {
 	char block[4096];
@@ -50,7 +51,9 @@ static bool seek_back(int fd, int64_t *lines, off_t *offset)
 	if (fd < 0 || fstat(fd, &status) < 0)
 		return false;
 	off_t end = status.st_size;
-	bool is_last = true; /* the newline at the very end ends no line before it */
+	if (end == 0)
+		return false; /* just rotated: no line begins here */
+	bool is_last = true;  /* the newline at the very end ends no line before it */
 	while (end > 0) {
 		size_t size = end > (off_t)sizeof(block) ? sizeof(block) : (size_t)end;
 		off_t begin = end - (off_t)size;

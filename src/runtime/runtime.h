@@ -26,8 +26,8 @@ struct plane_runtime_spawn {
 	const char *backend;                       /* validated backend name */
 	const char *key_name;                      /* for `mount: true`; NULL without a key */
 	const struct plane_executable *executable; /* image, limits, mount */
-	const char *const *env;                    /* "NAME=value", NULL-terminated, complete */
-	int64_t hard_deadline_boot_ms;             /* CLOCK_BOOTTIME; the shim kills at it */
+	const char *const *env;        /* "NAME=value", NULL-terminated; over the image's */
+	int64_t hard_deadline_boot_ms; /* CLOCK_BOOTTIME; the shim kills at it */
 };
 
 /** One backend found by plane_runtime_adopt. */

@@ -51,6 +51,7 @@ static void dump(void)
 {
 	if (!page)
 		return;
+	/* cppcheck-suppress comparePointers ; two ends of one section */
 	for (const struct gcov_info *const *i = __start_plane_gcov; i < __stop_plane_gcov; i++) {
 		record_len = 0;
 		__gcov_info_to_gcda(*i, add_name, add, NULL, NULL);

@@ -16,12 +16,19 @@
 #include "base/cleanup.h"
 
 #define MAX_ID 65535
+#define RACES_MAX 100000
 
+/* The kernel gives up on ".." with EAGAIN when anything on the machine is renamed or mounted at
+ * that moment, and asks to try again (openat2(2)). */
 static int open_in(int root_fd, const char *path, int flags)
 {
 	struct open_how how = { .flags = (uint64_t)(flags | O_CLOEXEC),
 		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
-	return (int)syscall(SYS_openat2, root_fd, path[0] ? path : ".", &how, sizeof(how));
+	int fd, races = 0;
+	do
+		fd = (int)syscall(SYS_openat2, root_fd, path[0] ? path : ".", &how, sizeof(how));
+	while (fd < 0 && errno == EAGAIN && races++ < RACES_MAX);
+	return fd;
 }
 
 int plane_tree_open(

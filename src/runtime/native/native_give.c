@@ -55,6 +55,38 @@ int native_dress(struct native_sandbox *s, const struct plane_image *image, int 
 	return code;
 }
 
+static bool has_variable(const char *const *env, const char *name, size_t name_len)
+{
+	for (; *env; env++)
+		if (strncmp(*env, name, name_len) == 0 && (*env)[name_len] == '=')
+			return true;
+	return false;
+}
+
+/* The spawn's variables, then what the image says of others; HOME at last, as the image's users
+ * say. Returns how many there are. */
+static uint32_t add_environment(
+	struct plane_buffer *bytes, const char *const *env, const struct plane_image *image)
+{
+	const char *const *image_env = (const char *const *)image->env;
+	uint32_t count = 0;
+
+	for (size_t i = 0; env[i]; i++, count++)
+		plane_buffer_add(bytes, env[i], strlen(env[i]) + 1);
+	for (size_t i = 0; image_env[i]; i++) {
+		if (has_variable(env, image_env[i], strcspn(image_env[i], "=")))
+			continue;
+		plane_buffer_add(bytes, image_env[i], strlen(image_env[i]) + 1);
+		count++;
+	}
+	if (!has_variable(env, "HOME", 4) && !has_variable(image_env, "HOME", 4)) {
+		plane_buffer_addf(bytes, "HOME=%s", image->home);
+		plane_buffer_add(bytes, "", 1);
+		count++;
+	}
+	return count;
+}
+
 static int write_start(const struct native_sandbox *s, const struct plane_runtime_spawn *spawn,
 	const struct plane_image *image, struct plane_error *err)
 {
@@ -81,8 +113,7 @@ static int write_start(const struct native_sandbox *s, const struct plane_runtim
 	for (; image->argv[head.argc]; head.argc++)
 		plane_buffer_add(
 			&bytes, image->argv[head.argc], strlen(image->argv[head.argc]) + 1);
-	for (; spawn->env[head.envc]; head.envc++)
-		plane_buffer_add(&bytes, spawn->env[head.envc], strlen(spawn->env[head.envc]) + 1);
+	head.envc = add_environment(&bytes, spawn->env, image);
 	if (bytes.len > PLANE_SHIM_START_MAX)
 		return plane_error_set(err, -E2BIG, "arguments and environment are too large");
 	head.size = (uint32_t)bytes.len;

@@ -415,7 +415,7 @@ static void on_init(void)
 		return;
 	}
 	if (text[0] == PLANE_SHIM_SIGNALED && n == 2) {
-		shim.signal = text[1];
+		shim.signal = (unsigned char)text[1];
 		return;
 	}
 	if (text[0] == PLANE_SHIM_PARKED && n == 1) {
