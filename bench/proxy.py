@@ -2,10 +2,10 @@
 """Requests a second and latency for a 1 KiB answer, messages a second through WebSockets, and
 memory for an idle one: our proxy beside nginx and HAProxy, each with one worker on a core of its
 own, the same backend and the load on the other core, one after the other in each of several
-rounds; figures are medians of the rounds. Runs in a network namespace of its own, so that no
-firewall rule of the host counts.
+rounds; figures are medians of the rounds, ratios medians of the rounds' ratios. Runs in a
+network namespace of its own, so that no firewall rule of the host counts.
 
-usage: bench/proxy.py [SECONDS [ROUNDS]]   (default 2 and 5; PLANE_BUILD_DIR names the build)
+usage: bench/proxy.py [SECONDS [ROUNDS]]   (default 1 and 7; PLANE_BUILD_DIR names the build)
 The last line is one JSON object; bench/results/proxy.json keeps it."""
 
 import contextlib
@@ -31,7 +31,7 @@ from serve import BUILD, PLANE, free_port  # noqa: E402
 from test_proxy import CLUSTER, TOKEN, FakeController, route  # noqa: E402
 
 RESPONDER = BUILD / "bench" / "bench-responder"
-TUNNEL_LOAD = BUILD / "bench" / "bench-tunnel-load"
+LOAD = BUILD / "bench" / "bench-proxy-load"
 CONNECTIONS = (1, 64, 256)
 TUNNELS, BUSY_TUNNELS = 4000, 64
 CLONE_NEWNET = 0x40000000
@@ -114,24 +114,10 @@ backend back
 SIDES = {"plane": start_plane, "nginx": start_nginx, "haproxy": start_haproxy}
 
 
-def load(port, connections, seconds):
-    output = subprocess.run(
-        ["taskset", "-c", OTHER_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s",
-         "--latency", "-H", f"Host: {CLUSTER}", f"http://127.0.0.1:{port}{PATH}"],
-        check=True, stdout=subprocess.PIPE, text=True).stdout
-    assert "Non-2xx" not in output and "Socket errors" not in output, output
-
-    def latency(share):
-        number, unit = re.search(rf"{share}%\s+([\d.]+)(us|ms|s)", output).groups()
-        return float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
-    return {"requests_per_second": float(re.search(r"Requests/sec:\s+([\d.]+)", output).group(1)),
-            "p50_ms": latency(50), "p99_ms": latency(99)}
-
-
-def tunnel_load(port, seconds):
+def load(port, connections, seconds, kind="get"):
     return json.loads(subprocess.run(
-        ["taskset", "-c", OTHER_CORE, TUNNEL_LOAD, str(port), CLUSTER, f"/{TOKEN}/ws",
-         str(BUSY_TUNNELS), str(seconds)], check=True, stdout=subprocess.PIPE).stdout)
+        ["taskset", "-c", OTHER_CORE, LOAD, kind, str(port), CLUSTER, PATH, str(connections),
+         str(seconds)], check=True, stdout=subprocess.PIPE).stdout)
 
 
 def cpu_seconds(pid):
@@ -171,7 +157,7 @@ class Side:
         self.name, self.process, self.port, self.backend = name, process, port, backend
         self.rounds = {}
 
-    def measure(self, what, run, rate):
+    def measure(self, what, run):
         """Runs a load, and adds what the proxy's core and the other one did."""
         pids = [self.process.pid] if self.process else []
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -183,7 +169,7 @@ class Side:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         loading = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
         if pids:
-            result["cpu_us"] = spent[1] * 1e6 / (result[rate] * took)
+            result["cpu_us"] = spent[1] * 1e6 / (result["per_second"] * took)
             result["proxy_core_busy"] = spent[1] / took
         result["other_core_busy"] = (spent[0] + loading) / took
         self.rounds.setdefault(what, []).append(result)
@@ -199,11 +185,9 @@ def run_rounds(sides, seconds, rounds):
     for _ in range(rounds):
         for connections in CONNECTIONS:
             for side in sides:
-                side.measure(connections, lambda: load(side.port, connections, seconds),
-                             "requests_per_second")
+                side.measure(connections, lambda: load(side.port, connections, seconds))
         for side in sides:
-            side.measure("tunnels", lambda: tunnel_load(side.port, seconds),
-                         "messages_per_second")
+            side.measure("tunnels", lambda: load(side.port, BUSY_TUNNELS, seconds, "tunnel"))
 
 
 def idle_tunnels(make, directory, backend, controller):
@@ -237,8 +221,7 @@ def print_table(results):
         print(what.replace("_", " "))
         for name, side in results.items():
             r = side[what]
-            rate = r.get("requests_per_second", r.get("messages_per_second"))
-            line = f"  {name:8} {rate:8.0f}/s, p50 {r['p50_ms']:.3f} ms, p99 {r['p99_ms']:.3f} ms"
+            line = f"  {name:8} {r['per_second']:8.0f}/s, p50 {r['p50_ms']:.3f} ms, p99 {r['p99_ms']:.3f} ms"
             if "cpu_us" in r:
                 line += f", {r['cpu_us']:.1f} us of CPU each, its core {r['proxy_core_busy']:.0%}"
             print(line + f", the other core {r['other_core_busy']:.0%}")
@@ -249,10 +232,12 @@ def print_table(results):
                   f"{side['kib_per_idle_tunnel']} KiB an idle tunnel")
 
 
-def ratio(results, what, key):
-    """Of ours to the better peer's."""
-    peers = max(results[name][what][key] for name in ("nginx", "haproxy"))
-    return round(results["plane"][what][key] / peers, 2)
+def ratio(sides, what):
+    """Of our rate to the better peer's: the median of the rounds' own."""
+    rates = {side.name: [r["per_second"] for r in side.rounds[what]] for side in sides}
+    return round(statistics.median(
+        ours / max(peers) for ours, *peers in zip(
+            rates["plane"], rates["nginx"], rates["haproxy"])), 2)
 
 
 def own_network():
@@ -263,8 +248,8 @@ def own_network():
 
 
 def main():
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 2
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 7
     subprocess.run([str(ROOT / "tools" / "packages.sh"), "bench"], check=True)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -290,10 +275,8 @@ def main():
             results[side]["kib_per_idle_tunnel"] = idle_tunnels(make, directory, port, controller)
     print_table(results)
     result = {"benchmark": "proxy", **results, "tunnels": TUNNELS, "rounds": rounds,
-              "requests_ratio_to_better_peer": ratio(
-                  results, "64_connections", "requests_per_second"),
-              "messages_ratio_to_better_peer": ratio(
-                  results, "busy_tunnels", "messages_per_second"),
+              "requests_ratio_to_better_peer": ratio(sides, 64),
+              "messages_ratio_to_better_peer": ratio(sides, "tunnels"),
               "cores": os.cpu_count(), "kernel": platform.release()}
     line = json.dumps(result)
     (ROOT / "bench" / "results" / "proxy.json").write_text(line + "\n")

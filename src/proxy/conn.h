@@ -130,6 +130,9 @@ void plane_conn_answer(struct plane_conn *conn, int status, const char *text);
 void plane_conn_finish_exchange(struct plane_conn *conn);
 
 /* end.c */
+/** For a socket before it connects or listens: small messages go at once, and a peer that vanished
+ *  is noticed within about five minutes. */
+void plane_end_set_options(int fd);
 /** Bytes read into `bytes`, 0 when there are none now (see is_eof, is_broken). */
 size_t plane_end_read(struct plane_end *end, char *bytes, size_t len);
 /** Sends, keeping what the socket does not take. */

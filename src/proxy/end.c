@@ -1,10 +1,33 @@
 /* Reading from and writing to one socket. */
 #include <errno.h>
-#include <stdlib.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "proxy/conn.h"
+
+#define PROBE_AFTER_S 120
+#define PROBE_EVERY_S 30
+#define PROBES 6
+
+static void set_number(int fd, int level, int option, int number)
+{
+	(void)setsockopt(fd, level, option, &number, sizeof(number)); /* it works without, too */
+}
+
+/* A tunnel may be silent for as long as it likes, so only the kernel's probes tell a silent peer
+ * from one that lost its power or its network: without them it would count as use for ever. */
+void plane_end_set_options(int fd)
+{
+	set_number(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	set_number(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set_number(fd, IPPROTO_TCP, TCP_KEEPIDLE, PROBE_AFTER_S);
+	set_number(fd, IPPROTO_TCP, TCP_KEEPINTVL, PROBE_EVERY_S);
+	set_number(fd, IPPROTO_TCP, TCP_KEEPCNT, PROBES);
+	set_number(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, /* the same for what it does not confirm */
+		(PROBE_AFTER_S + PROBES * PROBE_EVERY_S) * 1000);
+}
 
 size_t plane_end_read(struct plane_end *end, char *bytes, size_t len)
 {

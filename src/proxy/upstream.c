@@ -2,8 +2,6 @@
 #include "proxy/pool.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,11 +15,10 @@
 
 static int open_socket(const struct plane_route *route)
 {
-	int one = 1;
 	int fd = socket(route->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -1;
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* only faster */
+	plane_end_set_options(fd);
 	if (connect(fd, (const struct sockaddr *)&route->address, route->address_len) < 0 &&
 		errno != EINPROGRESS) {
 		int saved = errno;

@@ -4,7 +4,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -188,7 +187,6 @@ static void ip_text(const struct sockaddr_storage *address, char text[46])
 
 static void add_conn(struct plane_worker *worker, int owned_fd, const struct sockaddr_storage *peer)
 {
-	int one = 1;
 	struct plane_conn *conn = PLANE_NEW(struct plane_conn);
 	conn->worker = worker;
 	conn->client = (struct plane_end){
@@ -196,7 +194,6 @@ static void add_conn(struct plane_worker *worker, int owned_fd, const struct soc
 	};
 	conn->timer_slot = -1;
 	ip_text(peer, conn->client_ip);
-	(void)setsockopt(owned_fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* only faster */
 	DL_APPEND(worker->conns, conn);
 	plane_proxy_count(worker->shared, PLANE_COUNT_CONNECTIONS, 1);
 	if (plane_worker_watch(worker, &conn->client) < 0) {
@@ -251,6 +248,14 @@ static void watch_listener(struct plane_worker *worker, bool is_on)
 	(void)epoll_ctl(worker->epoll_fd, EPOLL_CTL_MOD, worker->listen_fd, &event); /* is there */
 }
 
+/* The listener stays ready while somebody waits there, so it is not looked at for a while. */
+static void pause_accepting(struct plane_worker *worker)
+{
+	plane_error("accept a connection: %s", strerror(errno));
+	worker->accept_again_ms = worker->now_ms + ACCEPT_PAUSE_MS;
+	watch_listener(worker, false);
+}
+
 static void accept_some(struct plane_worker *worker)
 {
 	for (int i = 0; i < ACCEPTS_MAX; i++) {
@@ -262,11 +267,14 @@ static void accept_some(struct plane_worker *worker)
 			refuse(worker, fd);
 		} else if (fd >= 0) {
 			add_conn(worker, fd, &peer);
+		} else if (i > 0 && (errno == EMFILE || errno == ENFILE)) {
+			return; /* said before it is looked whether anybody is there */
+		} else if ((errno == EMFILE || errno == ENFILE) &&
+			   plane_pool_drop_oldest(worker->pool)) {
+			i = -1; /* what is idle makes room for who is there */
 		} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
 			   errno == ENOBUFS) {
-			plane_error("accept a connection: %s", strerror(errno));
-			worker->accept_again_ms = worker->now_ms + ACCEPT_PAUSE_MS;
-			watch_listener(worker, false);
+			pause_accepting(worker);
 			return;
 		} else if (errno != EINTR && errno != ECONNABORTED) {
 			return; /* nobody is there any more */
@@ -440,20 +448,28 @@ static void *run(void *data)
 
 /* ---- lifetime ---- */
 
+/* Accepted sockets inherit all this. */
+static int listen_at(int fd, const struct sockaddr *address, socklen_t len)
+{
+	int one = 1;
+	plane_end_set_options(fd);
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) < 0 ||
+		bind(fd, address, len) < 0)
+		return -1;
+	return listen(fd, 4096);
+}
+
 static int open_listener(struct plane_worker *worker, const struct sockaddr_storage *address,
 	struct plane_error *err)
 {
-	int one = 1;
 	socklen_t len = address->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6)
 						       : sizeof(struct sockaddr_in);
 	worker->listen_fd =
 		socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (worker->listen_fd < 0)
 		return plane_error_errno(err, "make a socket");
-	if (setsockopt(worker->listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-		setsockopt(worker->listen_fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) < 0 ||
-		bind(worker->listen_fd, (const struct sockaddr *)address, len) < 0 ||
-		listen(worker->listen_fd, 4096) < 0)
+	if (listen_at(worker->listen_fd, (const struct sockaddr *)address, len) < 0)
 		return plane_error_errno(err, "listen");
 	return 0;
 }
