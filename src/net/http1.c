@@ -284,6 +284,10 @@ static enum plane_http1_result parse_request_line(
 		return PLANE_HTTP1_BAD;
 	head->method = (struct plane_slice){ line.data, (size_t)(space - line.data) };
 	head->target = (struct plane_slice){ space + 1, (size_t)(last - space - 1) };
+	if (plane_slice_equals(head->method, "CONNECT")) {
+		*problem = "CONNECT, which only a forward proxy serves";
+		return PLANE_HTTP1_BAD;
+	}
 	head->minor_version = parse_version(last + 1, (size_t)(end - last - 1));
 	if (head->minor_version < 0) {
 		*problem = "a version other than HTTP/1.0 and HTTP/1.1";
@@ -387,13 +391,15 @@ enum plane_http1_result plane_http1_parse_response(const char *bytes, size_t len
 
 enum chunked_state {
 	CHUNK_SIZE,
+	CHUNK_SIZE_SPACE,
 	CHUNK_EXTENSION,
 	CHUNK_SIZE_LF,
 	CHUNK_DATA,
 	CHUNK_DATA_CR,
 	CHUNK_DATA_LF,
 	TRAILER_START,
-	TRAILER_LINE,
+	TRAILER_NAME,
+	TRAILER_VALUE,
 	TRAILER_LF,
 	END_LF,
 	CHUNKED_DONE,
@@ -423,30 +429,35 @@ static bool chunk_size_byte(struct plane_http1_chunked *chunked, char c)
 	}
 	if (!chunked->had_digit)
 		return false;
-	if (c == '\r') {
+	if (c == '\r' && chunked->state != CHUNK_SIZE_SPACE) {
 		chunked->state = CHUNK_SIZE_LF;
 		return true;
 	}
+	if (chunked->state == CHUNK_EXTENSION)
+		return is_value_char((unsigned char)c);
 	/* An extension begins with ';'; white space in front of it is let pass (RFC 9112
 	 * section 7.1.1). */
-	if (chunked->state == CHUNK_SIZE && c != ';' && c != ' ' && c != '\t')
-		return false;
-	chunked->state = CHUNK_EXTENSION;
-	return is_value_char((unsigned char)c);
+	chunked->state = c == ';' ? CHUNK_EXTENSION : CHUNK_SIZE_SPACE;
+	return c == ';' || c == ' ' || c == '\t';
 }
 
+/* A field line like those of a head. */
 static bool trailer_byte(struct plane_http1_chunked *chunked, char c)
 {
 	if (++chunked->trailer_len > TRAILERS_MAX)
 		return false;
-	if (c == '\r') {
+	if (c == '\r' && chunked->state != TRAILER_NAME) {
 		chunked->state = chunked->state == TRAILER_START ? END_LF : TRAILER_LF;
 		return true;
 	}
-	if (chunked->state == TRAILER_START && !is_token_char((unsigned char)c))
-		return false;
-	chunked->state = TRAILER_LINE;
-	return is_value_char((unsigned char)c);
+	if (chunked->state == TRAILER_VALUE)
+		return is_value_char((unsigned char)c);
+	if (chunked->state == TRAILER_NAME && c == ':') {
+		chunked->state = TRAILER_VALUE;
+		return true;
+	}
+	chunked->state = TRAILER_NAME;
+	return is_token_char((unsigned char)c);
 }
 
 static bool line_feed(struct plane_http1_chunked *chunked, char c)
@@ -472,13 +483,15 @@ static bool framing_byte(struct plane_http1_chunked *chunked, char c)
 {
 	switch (chunked->state) {
 	case CHUNK_SIZE:
+	case CHUNK_SIZE_SPACE:
 	case CHUNK_EXTENSION:
 		return chunk_size_byte(chunked, c);
 	case CHUNK_DATA_CR:
 		chunked->state = CHUNK_DATA_LF;
 		return c == '\r';
 	case TRAILER_START:
-	case TRAILER_LINE:
+	case TRAILER_NAME:
+	case TRAILER_VALUE:
 		return trailer_byte(chunked, c);
 	default:
 		return line_feed(chunked, c);

@@ -64,6 +64,8 @@ static void what_two_readers_could_read_differently_is_refused(void **state)
 {
 	const char *bad[] = {
 		"GET  / HTTP/1.1\r\n\r\n",
+		"CONNECT a:443 HTTP/1.1\r\n\r\n",
+		"CONNECT /a HTTP/1.1\r\n\r\n",
 		"GET / HTTP/2.0\r\n\r\n",
 		"GET / HTTP/1.1\n\r\n",
 		"GET /\x01 HTTP/1.1\r\n\r\n",
@@ -176,7 +178,8 @@ static void bad_chunks_are_refused(void **state)
 {
 	const char *bad[] = { "\r\n", ";\r\n", "x\r\n", "-1\r\n", "0x1\r\n", "1\n", "1\r\nab\r\n",
 		"1\r\na\n", "fffffffffffffffff\r\n", "1 2\r\n\x01", "0\r\n x\r\n\r\n",
-		"0\r\na: \x01\r\n\r\n", "1\r\r\n" };
+		"0\r\na: \x01\r\n\r\n", "1\r\r\n", "0 \r\n\r\n", "0 x\r\n\r\n", "0\r\na\r\n\r\n",
+		"0\r\na : b\r\n\r\n", "0\r\n: b\r\n\r\n" };
 	char out[64];
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		if (decode(bad[i], 1, out))
