@@ -516,6 +516,10 @@ enum plane_http1_result plane_http1_chunked_next(struct plane_http1_chunked *chu
 		if (!framing_byte(chunked, bytes[at]))
 			return PLANE_HTTP1_BAD;
 		at++;
+		if (chunked->state == TRAILER_START && !chunked->is_in_trailers) {
+			chunked->is_in_trailers = true;
+			break;
+		}
 	}
 	*taken = at;
 	return chunked->state == CHUNKED_DONE ? PLANE_HTTP1_DONE : PLANE_HTTP1_MORE;

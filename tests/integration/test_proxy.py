@@ -426,6 +426,19 @@ def test_chunks_and_trailers_pass(proxy, serve):
     wire.send(get(f"/{TOKEN}/")[:10])  # the connection lives on
 
 
+def test_trailers_of_requests_are_dropped(proxy, serve):
+    seen = queue.Queue()
+
+    def handle(wire):
+        wire.body(wire.head())
+        seen.put(wire.trailers)
+        wire.send(ok(b""))
+    serve(handle)
+    proxy.ask(f"POST /{TOKEN}/ HTTP/1.1\r\nHost: {CLUSTER}\r\nTransfer-Encoding: chunked\r\n\r\n"
+              "1\r\na\r\n0\r\nx-verified-username: mallory\r\nx-sum: 1\r\n\r\n").answer()
+    assert seen.get(timeout=20) == b"\r\n"
+
+
 def test_chunks_split_at_every_byte(proxy, serve):
     serve(keep_answering(lambda head, body: ok(body)))
     text = (f"POST /{TOKEN}/ HTTP/1.1\r\nHost: {CLUSTER}\r\nTransfer-Encoding: chunked\r\n\r\n"
