@@ -172,6 +172,16 @@ static void write_head(struct plane_conn *conn, const struct plane_http1_head *h
 
 /* ---- the answer's body ---- */
 
+/* The client must see that it is not complete: by its length or its chunks, and by a reset where
+ * nothing but the end of the connection is its end. */
+static void cut_answer(struct plane_conn *conn)
+{
+	const struct plane_exchange *exchange = conn->exchange;
+	if (exchange->response.framing == PLANE_HTTP1_UNTIL_CLOSE || exchange->strips_chunks)
+		plane_end_reset(&conn->client);
+	plane_conn_kill(conn);
+}
+
 /* `composed` (may be NULL) is the head, which goes first: with the body in one send if that is not
  * large. */
 static void send_response_bytes(
@@ -183,7 +193,7 @@ static void send_response_bytes(
 	size_t taken = take_body(&exchange->response, bytes, len,
 		exchange->strips_chunks ? &payload : NULL, NULL, &is_bad);
 	if (is_bad) {
-		plane_conn_kill(conn); /* the client sees that it is not complete */
+		cut_answer(conn);
 		plane_buffer_finish(&payload);
 		return;
 	}
@@ -277,7 +287,7 @@ static bool end_of_response(struct plane_conn *conn)
 		 !conn->upstream->end.is_broken)
 		exchange->response.is_done = true;
 	else
-		plane_conn_kill(conn); /* cut off: the client sees it too */
+		cut_answer(conn);
 	return true;
 }
 
