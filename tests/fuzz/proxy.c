@@ -29,11 +29,13 @@ struct script {
 	struct world_peer *backend; /* that the bytes behind the command go to */
 };
 
-/* The bytes up to the next command, at most one piece of them. */
+/* The bytes up to the next command, at most one piece of them; time passes at once. */
 static size_t plain_bytes(const struct script *script)
 {
 	const uint8_t *at = script->input.at;
-	size_t len = script->input.left < script->piece ? script->input.left : script->piece;
+	size_t len = script->input.left;
+	if (script->command != 't' && len > script->piece)
+		len = script->piece;
 	const uint8_t *escape = len ? memchr(at, ESCAPE, len) : NULL;
 	return escape ? (size_t)(escape - at) : len;
 }
