@@ -206,6 +206,8 @@ struct framing_fields {
 	bool is_chunked;
 	bool has_close;
 	bool has_keep_alive;
+	bool has_upgrade_option; /* in Connection */
+	bool has_upgrade;        /* a protocol is named */
 };
 
 static void read_connection(
@@ -218,7 +220,7 @@ static void read_connection(
 		else if (plane_slice_equals_nocase(element, "keep-alive"))
 			fields->has_keep_alive = true;
 		else if (plane_slice_equals_nocase(element, "upgrade"))
-			head->is_upgrade = true;
+			fields->has_upgrade_option = true;
 		else if (element.len)
 			head->names_fields = true;
 	}
@@ -241,6 +243,8 @@ static bool read_field(struct plane_http1_head *head, const struct plane_http1_h
 		fields->has_coding = fields->is_chunked = true;
 	} else if (plane_slice_equals_nocase(header->name, "connection")) {
 		read_connection(head, header->value, fields);
+	} else if (plane_slice_equals_nocase(header->name, "upgrade")) {
+		fields->has_upgrade |= header->value.len > 0;
 	} else if (plane_slice_equals_nocase(header->name, "host")) {
 		*problem = "more than one Host";
 		if (head->host.data)
@@ -263,6 +267,8 @@ static bool read_fields(
 					      : "Transfer-Encoding in HTTP/1.0";
 		return false;
 	}
+	head->is_upgrade =
+		head->minor_version == 1 && fields->has_upgrade_option && fields->has_upgrade;
 	head->is_keep_alive =
 		!fields->has_close && (head->minor_version == 1 || fields->has_keep_alive);
 	return true;

@@ -45,7 +45,7 @@ struct plane_http1_head {
 	enum plane_http1_framing framing;
 	uint64_t content_length; /* with PLANE_HTTP1_LENGTH */
 	bool is_keep_alive;      /* as the sender wants it */
-	bool is_upgrade;         /* Connection contains the token "upgrade" */
+	bool is_upgrade;         /* Upgrade, named by Connection, in HTTP/1.1 (RFC 9110 7.8) */
 	bool names_fields;     /* Connection contains other tokens than those that it may always */
 	bool expects_continue; /* Expect: 100-continue */
 	struct plane_slice host; /* data NULL when absent */
