@@ -17,8 +17,12 @@ __attribute__((weak)) int LLVMFuzzerInitialize(int *argc, char ***argv)
 	return 0;
 }
 
+void (*fuzz_on_fail)(void);
+
 void fuzz_fail(const char *file, int line, const char *what)
 {
+	if (fuzz_on_fail)
+		fuzz_on_fail();
 	fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, what);
 	abort();
 }

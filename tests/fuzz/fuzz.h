@@ -22,6 +22,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 		if (!(condition))                                                                  \
 			fuzz_fail(__FILE__, __LINE__, #condition);                                 \
 	} while (0)
+/** Called then, if set: to undo what is in the way of a report. */
+extern void (*fuzz_on_fail)(void);
 _Noreturn void fuzz_fail(const char *file, int line, const char *what);
 
 /** An error that was filled has a negative code and a message; `result` is what was returned. */

@@ -9,10 +9,11 @@
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
+	static const char *const directories[] = { "/source", IMAGE_WORLD_STORE, NULL };
 	(void)argc;
 	(void)argv;
 	plane_log_init("fuzz", PLANE_LOG_ERROR, PLANE_LOG_PRETTY);
-	image_world_create();
+	jail_create(directories);
 	return 0;
 }
 
@@ -21,9 +22,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 	_cleanup_free_ char *copy = fuzz_copy(bytes, len);
 	if (len > 262 && memcmp(copy + 257, "ustar", 5) == 0)
 		image_world_mend_tar((uint8_t *)copy, len, 0);
-	image_world_enter();
-	image_world_write(IMAGE_WORLD_SOURCE, copy, len);
+	jail_enter();
+	jail_write(IMAGE_WORLD_SOURCE, copy, len);
 	image_world_import(IMAGE_WORLD_SOURCE, true);
-	image_world_leave();
+	jail_leave();
 	return 0;
 }

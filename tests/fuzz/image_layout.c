@@ -28,10 +28,11 @@ struct blobs {
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
+	static const char *const directories[] = { IMAGE_WORLD_LAYOUT, IMAGE_WORLD_STORE, NULL };
 	(void)argc;
 	(void)argv;
 	plane_log_init("fuzz", PLANE_LOG_ERROR, PLANE_LOG_PRETTY);
-	image_world_create();
+	jail_create(directories);
 	return 0;
 }
 
@@ -66,7 +67,7 @@ static void add_blob(struct blobs *blobs, const uint8_t *bytes, size_t len)
 	for (size_t i = 0; i < sizeof(hash); i++)
 		snprintf(digest + i * 2, 3, "%02x", hash[i]);
 	_cleanup_free_ char *path = plane_strdupf(BLOBS "/%s", digest);
-	image_world_write(path, content.data ? content.data : "", content.len);
+	jail_write(path, content.data ? content.data : "", content.len);
 	blobs->count++;
 }
 
@@ -75,11 +76,11 @@ static void add_last(const struct blobs *blobs, const uint8_t *bytes, size_t len
 	bool is_docker = len && bytes[0] == '[';
 	_cleanup_(plane_buffer_finish) struct plane_buffer content = { 0 };
 	expand(blobs, bytes, len, &content);
-	image_world_write(
+	jail_write(
 		is_docker ? IMAGE_WORLD_LAYOUT "/manifest.json" : IMAGE_WORLD_LAYOUT "/index.json",
 		content.data ? content.data : "", content.len);
 	if (!is_docker)
-		image_world_write(IMAGE_WORLD_LAYOUT "/oci-layout", "{}", 2);
+		jail_write(IMAGE_WORLD_LAYOUT "/oci-layout", "{}", 2);
 }
 
 static void build(const uint8_t *bytes, size_t len)
@@ -108,10 +109,10 @@ static void clear(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
-	image_world_enter();
+	jail_enter();
 	build(bytes, len);
 	image_world_import(IMAGE_WORLD_LAYOUT, false);
 	clear();
-	image_world_leave();
+	jail_leave();
 	return 0;
 }
