@@ -94,11 +94,10 @@ static void add_backend(
 		.reason = PLANE_REASON_EXTERNAL,
 		.address = "10.0.0.1:80" };
 	struct plane_error err = { 0 };
+	struct plane_store_report report = { .backend = backend, .state = &state };
 	int64_t time_ms;
-	bool is_changed;
 	FUZZ_CHECK(plane_store_spawn(controller.store, &spawn, &message, &time_ms, &err) == 0);
-	FUZZ_CHECK(plane_store_backend_update(controller.store, backend, drone, &state, &is_changed,
-			   &time_ms, &err) == 0);
+	FUZZ_CHECK(plane_store_backend_update(controller.store, drone, &report, 1, &err) == 0);
 }
 
 static void copy_database(sqlite3 *to, sqlite3 *from)

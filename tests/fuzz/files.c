@@ -37,7 +37,8 @@ static int no_kills(const struct plane_cgroups *cgroups, const char *name, int64
 static const struct plane_cgroup_driver driver = { .oom_kills = no_kills };
 static struct plane_cgroups cgroups = { .driver = &driver };
 static char directory[] = "/drone";
-static struct plane_native native = { .host = { .directory = directory, .cgroups = &cgroups } };
+static struct plane_native native = { .host = { .directory = directory, .cgroups = &cgroups },
+	.boot_id = "x" };
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {

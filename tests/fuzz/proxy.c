@@ -164,22 +164,23 @@ static bool step(struct world *world, void *data)
 	return true;
 }
 
-static void run(struct world *world, const uint8_t *bytes, size_t len, size_t piece)
+static bool run(struct world *world, const uint8_t *bytes, size_t len, size_t piece)
 {
 	struct script script = { .input = { bytes, len }, .piece = piece, .command = '0' };
 	*world = (struct world){ 0 };
 	world_run(world, step, &script);
 	if (getenv("FUZZ_SHOW"))
 		world_show(world);
-	proxy_check(world);
+	return proxy_check(world);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
 	struct world whole, pieces;
-	run(&whole, bytes, len, SIZE_MAX);
-	run(&pieces, bytes, len, PIECE);
-	proxy_check_same(&whole, &pieces);
+	bool is_well_formed = run(&whole, bytes, len, SIZE_MAX);
+	is_well_formed = run(&pieces, bytes, len, PIECE) && is_well_formed;
+	if (is_well_formed)
+		proxy_check_same(&whole, &pieces);
 	world_finish(&whole);
 	world_finish(&pieces);
 	return 0;

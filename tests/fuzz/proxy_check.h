@@ -4,9 +4,10 @@
 
 #include "proxy_world.h"
 
-void proxy_check(const struct world *world);
+/** False when somebody sent what is no message: when that is noticed depends on how it comes. */
+bool proxy_check(const struct world *world);
 
-/** Two runs with the same bytes, which came in other pieces. */
+/** Two runs with the same bytes, all of them messages, which came in other pieces. */
 void proxy_check_same(const struct world *a, const struct world *b);
 
 #endif
