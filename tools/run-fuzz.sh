@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs fuzz targets for a while, as many at a time as there are CPUs. What is new goes into a
 # growing corpus beside the build; an input that failed is kept in findings/. The last line is
-# "N passed, N failed", counted in targets.
+# "N passed, N failed", counted in targets; it is also kept in BUILD_DIRECTORY/totals.
 # usage: tools/run-fuzz.sh BUILD_DIRECTORY SECONDS [TARGET ...]
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -23,7 +23,7 @@ run_target() {
   local target=$1 dictionary=tests/fuzz/$1.dict log=$build/logs/$1.log status=0
   local corpus=$build/corpus/$target
   mkdir -p "$corpus"
-  local options=(-max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -max_len=16384
+  local options=(-max_total_time="$seconds" -timeout=60 -rss_limit_mb=2048 -max_len=16384
     -print_final_stats=1 -artifact_prefix="$build/findings/$target-")
   [ ! -f "$dictionary" ] || options+=(-dict="$dictionary")
   "$build/tests/fuzz/fuzz_$target" "${options[@]}" "$corpus" "tests/fuzz/corpus/$target" \
@@ -43,5 +43,5 @@ printf '%s\n' "${targets[@]}" | xargs -P "$(nproc)" -I{} bash -c 'run_target {}'
   tee "$build/logs/summary"
 passed=$(grep -c '^passed: ' "$build/logs/summary")
 failed=$((${#targets[@]} - passed))
-echo "$passed passed, $failed failed"
+echo "$passed passed, $failed failed" | tee "$build/totals"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

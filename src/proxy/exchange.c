@@ -14,7 +14,7 @@
 static size_t take_body(struct plane_body *body, const char *bytes, size_t len,
 	struct plane_buffer *payload, size_t *trailers, bool *is_bad)
 {
-	size_t all = 0, unused;
+	size_t all = 0, unused = 0;
 	*is_bad = false;
 	trailers = trailers ? trailers : &unused;
 	*trailers = 0;
