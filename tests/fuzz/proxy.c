@@ -40,8 +40,9 @@ static size_t plain_bytes(const struct script *script)
 	return escape ? (size_t)(escape - at) : len;
 }
 
-static void toggle(struct world_peer *peer)
+static void toggle(struct world *world, struct world_peer *peer)
 {
+	world->has_paused = true;
 	if (peer)
 		peer->is_paused = !peer->is_paused;
 }
@@ -82,7 +83,7 @@ static void do_command(struct world *world, struct script *script)
 		world_peer_close(client);
 		break;
 	case 'p':
-		toggle(client);
+		toggle(world, client);
 		break;
 	case 'f':
 		world_peer_shut(world_backend(world, 0));
@@ -91,7 +92,7 @@ static void do_command(struct world *world, struct script *script)
 		world_peer_close(world_backend(world, 0));
 		break;
 	case 'q':
-		toggle(world_backend(world, 0));
+		toggle(world, world_backend(world, 0));
 		break;
 	case 'h':
 		world->holds_routes = true;
@@ -179,7 +180,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 	struct world whole, pieces;
 	bool is_well_formed = run(&whole, bytes, len, SIZE_MAX);
 	is_well_formed = run(&pieces, bytes, len, PIECE) && is_well_formed;
-	if (is_well_formed)
+	/* how much a socket keeps for somebody who does not read is the kernel's to say */
+	if (is_well_formed && !whole.has_paused)
 		proxy_check_same(&whole, &pieces);
 	world_finish(&whole);
 	world_finish(&pieces);

@@ -26,6 +26,7 @@ struct world {
 	struct world_peer backends[WORLD_BACKENDS]; /* in the order of their connections */
 	size_t backend_count;
 	bool refuses_connections, hangs_connections, has_small_buffers;
+	bool has_paused;   /* somebody did not read for a while */
 	bool holds_routes; /* tokens that are asked for are not answered by themselves */
 	int64_t now_ms;
 	struct plane_proxy_shared shared;
