@@ -4,10 +4,11 @@
 #   make test             everything that must pass; the last line is "N passed, N failed"
 #   make coverage         the same, then which lines of src/ it executed
 #   make test-threads     the same under ThreadSanitizer; TESTS="tests/integration/test_x.py" for less
+#   make fuzz SECONDS=60  every fuzz target for so long; FUZZ="http1 proxy" for some of them
 PREFIX ?= /usr/local
 export PATH := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-.PHONY: all examples run test security-table test-threads coverage lint bench bench-coldstart bench-connect bench-proxy \
+.PHONY: all examples run test security-table test-threads coverage fuzz lint bench bench-coldstart bench-connect bench-proxy \
   bench-density install clean
 
 all: build/build.ninja
@@ -38,6 +39,11 @@ security-table: build-test/build.ninja
 	@ninja -C build-test --quiet
 	@PLANE_BUILD_DIR=build-test PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 tests/integration/comparison.py
 
+SECONDS ?= 60
+fuzz: build-fuzz/build.ninja
+	@ninja -C build-fuzz --quiet fuzzers
+	@tools/run-fuzz.sh build-fuzz $(SECONDS) $(FUZZ)
+
 lint: build-test/build.ninja
 	@tools/packages.sh lint
 	@ninja -C build-test --quiet
@@ -61,14 +67,16 @@ install: all
 	install -D -m 755 build/plane $(DESTDIR)$(PREFIX)/bin/plane
 
 clean:
-	rm -rf build build-test build-tsan build-coverage
+	rm -rf build build-test build-tsan build-coverage build-fuzz
 
 # Packages are looked at each time; meson configures once and follows its files by itself after.
-.PHONY: build-packages test-packages
+.PHONY: build-packages test-packages fuzz-packages
 build-packages:
 	@tools/packages.sh build
 test-packages:
 	@tools/packages.sh build test
+fuzz-packages:
+	@tools/packages.sh build fuzz
 
 build/build.ninja: | build-packages
 	@meson setup build --buildtype=release >/dev/null
@@ -81,3 +89,7 @@ build-tsan/build.ninja: | test-packages
 
 build-coverage/build.ninja: | test-packages
 	@meson setup build-coverage -Dtests=true -Db_coverage=true >/dev/null
+
+build-fuzz/build.ninja: | fuzz-packages
+	@CC=clang-14 meson setup build-fuzz -Dfuzz=true -Db_sanitize=address,undefined \
+	  -Db_lundef=false --optimization=1 >/dev/null

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The one list of Debian packages: what building, running, testing and linting need. Installs what
 # is missing, says which, and touches no network when nothing is.
-# usage: tools/packages.sh build|run|test|coverage|bench|lint ...
+# usage: tools/packages.sh build|run|test|coverage|bench|fuzz|lint ...
 set -euo pipefail
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -13,9 +13,10 @@ declare -A packages=(
   [test]="libcmocka-dev libasan8 libubsan1 libtsan2 python3-pytest python3-pytest-timeout
     python3-websockets python3-aiohttp python3-selenium chromium chromium-driver curl openssl sqlite3
     iproute2 nftables util-linux mmdebstrap ca-certificates
-    libarchive-tools docker.io"
+    libarchive-tools docker.io node-llhttp"
   [bench]="docker.io runc iproute2 util-linux wrk nginx-light haproxy python3-pytest python3-websockets"
   [coverage]="gcovr"
+  [fuzz]="clang-14 libclang-rt-14-dev node-llhttp"
   [lint]="clang-format-14 clang-tidy-14 cppcheck"
 )
 

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Runs the unit tests and the integration tests of a build. Prints what failed; the last line counts
-# cases over both: "N passed, N failed". A skipped case counts as failed: every test needs to run.
+# Runs the unit tests, the fuzz corpora and the integration tests of a build. Prints what failed; the
+# last line counts cases over all: "N passed, N failed". A skipped case counts as failed: every test
+# needs to run.
 # usage: tools/run-tests.sh BUILD_DIRECTORY [INTEGRATION_TEST...]     (default: all of them)
 # The totals are also kept in BUILD_DIRECTORY/totals.
 set -uo pipefail
@@ -15,9 +16,10 @@ export ASAN_OPTIONS=abort_on_error=0:detect_leaks=1
 export PYTHONDONTWRITEBYTECODE=1
 
 # cmocka prints one line a case; a program that dies in between counts as one failed case more.
+# usage: run_unit_program PROGRAM [ARGUMENT ...]
 run_unit_program() {
   local program=$1 output status ok bad
-  output=$(CMOCKA_MESSAGE_OUTPUT=stdout timeout 300 "$program" 2>&1 </dev/null)
+  output=$(CMOCKA_MESSAGE_OUTPUT=stdout timeout 300 "$@" 2>&1 </dev/null)
   status=$?
   ok=$(grep -c '^\[       OK \]' <<<"$output")
   bad=$(grep '^\[  FAILED  \] ' <<<"$output" | grep -vc 'test(s), listed below' || true)
@@ -53,6 +55,10 @@ PY
 
 for program in "$build"/tests/unit/*_test_*; do
   [ -f "$program" ] && [ -x "$program" ] && run_unit_program "$program"
+done
+for program in "$build"/tests/fuzz/replay_*; do
+  [ -f "$program" ] && [ -x "$program" ] &&
+    run_unit_program "$program" "tests/fuzz/corpus/${program##*/replay_}"
 done
 if compgen -G 'tests/integration/test_*.py' >/dev/null; then
   run_integration_tests

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 static void mark_cut(char *text, size_t size, int wanted)
 {
 	if (wanted < 0)
@@ -28,6 +30,7 @@ int plane_error_set(struct plane_error *err, int code, const char *format, ...)
 		int len = vsnprintf(err->message, sizeof(err->message), format, args);
 		va_end(args);
 		mark_cut(err->message, sizeof(err->message), len);
+		plane_text_make_utf8(err->message);
 		err->code = negative(code);
 	}
 	return negative(code);

@@ -12,7 +12,7 @@ struct plane_error {
 
 /**
  * Fills `err` (which may be NULL) and returns `code`, made negative. A message that does not fit
- * is cut and ends in "...".
+ * is cut and ends in "...". A message is always UTF-8, whatever it quotes: it goes into JSON.
  */
 int plane_error_set(struct plane_error *err, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

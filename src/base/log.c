@@ -93,6 +93,7 @@ void plane_log_write(enum plane_log_level level, const char *backend, const char
 	vsnprintf(message, sizeof(message), format, args); /* a long line is cut */
 	va_end(args);
 	blank_control_characters(message);
+	plane_text_make_utf8(message);
 
 	char time[PLANE_CLOCK_TEXT_SIZE];
 	plane_clock_format_rfc3339(plane_clock_realtime_ms(), time);

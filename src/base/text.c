@@ -100,3 +100,14 @@ bool plane_text_is_utf8(const char *bytes, size_t len)
 	}
 	return true;
 }
+
+void plane_text_make_utf8(char *text)
+{
+	size_t len = strlen(text);
+	for (size_t i = 0; i < len;) {
+		size_t n = utf8_sequence((const unsigned char *)text + i, len - i);
+		if (!n)
+			text[i] = '?';
+		i += n ? n : 1;
+	}
+}

@@ -24,5 +24,7 @@ bool plane_text_copy(char *to, size_t size, const char *from);
 
 /** Valid UTF-8 (RFC 3629: no surrogates, no overlong forms)? */
 bool plane_text_is_utf8(const char *bytes, size_t len);
+/** Puts '?' for each byte that belongs to no valid sequence, as where a text was cut. */
+void plane_text_make_utf8(char *text);
 
 #endif

@@ -42,9 +42,16 @@ static int open_log(const char *path, const char *suffix)
 	return open(full, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 }
 
+/* Does the file end in the middle of a line? */
+static bool has_cut_line(int fd, off_t size)
+{
+	char last;
+	return size > 0 && pread(fd, &last, 1, size - 1) == 1 && last != '\n';
+}
+
 /* Steps back from the end over `*lines` lines; false when the file has fewer, and how many are
- * left. */
-static bool seek_back(int fd, int64_t *lines, off_t *offset)
+ * left. In a file that is rotated away a last line without its end is one too. */
+static bool seek_back(int fd, bool is_old, int64_t *lines, off_t *offset)
 {
 	char block[4096];
 	struct stat status;
@@ -53,7 +60,8 @@ static bool seek_back(int fd, int64_t *lines, off_t *offset)
 	off_t end = status.st_size;
 	if (end == 0)
 		return false; /* just rotated: no line begins here */
-	bool is_last = true;  /* the newline at the very end ends no line before it */
+	/* the newline at the very end ends no line before it */
+	bool is_last = !is_old || !has_cut_line(fd, end);
 	while (end > 0) {
 		size_t size = end > (off_t)sizeof(block) ? sizeof(block) : (size_t)end;
 		off_t begin = end - (off_t)size;
@@ -89,14 +97,14 @@ static void position(struct plane_log_reader *reader)
 		reader->fd = plane_steal_fd(&new);
 		return;
 	}
-	if (lines > 0 && seek_back(new, &lines, &offset)) {
+	if (lines > 0 && seek_back(new, false, &lines, &offset)) {
 		reader->offset = offset;
 		reader->fd = plane_steal_fd(&new);
 		return;
 	}
 	if (lines != 0 && old >= 0) {
 		if (lines > 0)
-			(void)seek_back(old, &lines, &offset); /* else from its beginning */
+			(void)seek_back(old, true, &lines, &offset); /* else from its beginning */
 		reader->is_old = true;
 		reader->offset = offset;
 		reader->fd = plane_steal_fd(&old);
@@ -180,6 +188,9 @@ static bool move_on(struct plane_log_reader *reader)
 	if (fstat(reader->fd, &mine) < 0 || fstat(fd, &current) < 0 ||
 		(mine.st_ino == current.st_ino && mine.st_dev == current.st_dev))
 		return false;
+	if (reader->raw.len) /* whoever wrote it was killed there: the next file begins anew */
+		add_line(reader, reader->raw.data, reader->raw.len);
+	plane_buffer_clear(&reader->raw);
 	(void)close(reader->fd); /* only read */
 	reader->fd = plane_steal_fd(&fd);
 	reader->offset = 0;

@@ -33,13 +33,12 @@ static int read_cert_request(
 	int result = plane_tagged_read(json, &tag, &content, err);
 	if (result < 0)
 		return result;
-	if (strcmp(tag, "CertLeaseRequest") == 0) {
-		m->kind = PLANE_PROXY_CERT_LEASE_REQUEST;
-		return 0;
-	}
-	if (strcmp(tag, "ReleaseCertLease") == 0) {
-		m->kind = PLANE_PROXY_CERT_RELEASE;
-		return 0;
+	bool is_release = strcmp(tag, "ReleaseCertLease") == 0;
+	if (is_release || strcmp(tag, "CertLeaseRequest") == 0) {
+		m->kind = is_release ? PLANE_PROXY_CERT_RELEASE : PLANE_PROXY_CERT_LEASE_REQUEST;
+		return !content || json_is_null(content)
+			       ? 0
+			       : plane_error_set(err, EPROTO, "%s: expected no content", tag);
 	}
 	if (strcmp(tag, "SetTxtRecord") == 0) {
 		m->kind = PLANE_PROXY_CERT_SET_TXT;

@@ -206,6 +206,8 @@ struct framing_fields {
 	bool is_chunked;
 	bool has_close;
 	bool has_keep_alive;
+	bool has_upgrade_option; /* in Connection */
+	bool has_upgrade;        /* a protocol is named */
 };
 
 static void read_connection(
@@ -218,7 +220,7 @@ static void read_connection(
 		else if (plane_slice_equals_nocase(element, "keep-alive"))
 			fields->has_keep_alive = true;
 		else if (plane_slice_equals_nocase(element, "upgrade"))
-			head->is_upgrade = true;
+			fields->has_upgrade_option = true;
 		else if (element.len)
 			head->names_fields = true;
 	}
@@ -241,6 +243,8 @@ static bool read_field(struct plane_http1_head *head, const struct plane_http1_h
 		fields->has_coding = fields->is_chunked = true;
 	} else if (plane_slice_equals_nocase(header->name, "connection")) {
 		read_connection(head, header->value, fields);
+	} else if (plane_slice_equals_nocase(header->name, "upgrade")) {
+		fields->has_upgrade |= header->value.len > 0;
 	} else if (plane_slice_equals_nocase(header->name, "host")) {
 		*problem = "more than one Host";
 		if (head->host.data)
@@ -263,6 +267,8 @@ static bool read_fields(
 					      : "Transfer-Encoding in HTTP/1.0";
 		return false;
 	}
+	head->is_upgrade =
+		head->minor_version == 1 && fields->has_upgrade_option && fields->has_upgrade;
 	head->is_keep_alive =
 		!fields->has_close && (head->minor_version == 1 || fields->has_keep_alive);
 	return true;
@@ -284,6 +290,10 @@ static enum plane_http1_result parse_request_line(
 		return PLANE_HTTP1_BAD;
 	head->method = (struct plane_slice){ line.data, (size_t)(space - line.data) };
 	head->target = (struct plane_slice){ space + 1, (size_t)(last - space - 1) };
+	if (plane_slice_equals(head->method, "CONNECT")) {
+		*problem = "CONNECT, which only a forward proxy serves";
+		return PLANE_HTTP1_BAD;
+	}
 	head->minor_version = parse_version(last + 1, (size_t)(end - last - 1));
 	if (head->minor_version < 0) {
 		*problem = "a version other than HTTP/1.0 and HTTP/1.1";
@@ -387,13 +397,15 @@ enum plane_http1_result plane_http1_parse_response(const char *bytes, size_t len
 
 enum chunked_state {
 	CHUNK_SIZE,
+	CHUNK_SIZE_SPACE,
 	CHUNK_EXTENSION,
 	CHUNK_SIZE_LF,
 	CHUNK_DATA,
 	CHUNK_DATA_CR,
 	CHUNK_DATA_LF,
 	TRAILER_START,
-	TRAILER_LINE,
+	TRAILER_NAME,
+	TRAILER_VALUE,
 	TRAILER_LF,
 	END_LF,
 	CHUNKED_DONE,
@@ -423,30 +435,35 @@ static bool chunk_size_byte(struct plane_http1_chunked *chunked, char c)
 	}
 	if (!chunked->had_digit)
 		return false;
-	if (c == '\r') {
+	if (c == '\r' && chunked->state != CHUNK_SIZE_SPACE) {
 		chunked->state = CHUNK_SIZE_LF;
 		return true;
 	}
+	if (chunked->state == CHUNK_EXTENSION)
+		return is_value_char((unsigned char)c);
 	/* An extension begins with ';'; white space in front of it is let pass (RFC 9112
 	 * section 7.1.1). */
-	if (chunked->state == CHUNK_SIZE && c != ';' && c != ' ' && c != '\t')
-		return false;
-	chunked->state = CHUNK_EXTENSION;
-	return is_value_char((unsigned char)c);
+	chunked->state = c == ';' ? CHUNK_EXTENSION : CHUNK_SIZE_SPACE;
+	return c == ';' || c == ' ' || c == '\t';
 }
 
+/* A field line like those of a head. */
 static bool trailer_byte(struct plane_http1_chunked *chunked, char c)
 {
 	if (++chunked->trailer_len > TRAILERS_MAX)
 		return false;
-	if (c == '\r') {
+	if (c == '\r' && chunked->state != TRAILER_NAME) {
 		chunked->state = chunked->state == TRAILER_START ? END_LF : TRAILER_LF;
 		return true;
 	}
-	if (chunked->state == TRAILER_START && !is_token_char((unsigned char)c))
-		return false;
-	chunked->state = TRAILER_LINE;
-	return is_value_char((unsigned char)c);
+	if (chunked->state == TRAILER_VALUE)
+		return is_value_char((unsigned char)c);
+	if (chunked->state == TRAILER_NAME && c == ':') {
+		chunked->state = TRAILER_VALUE;
+		return true;
+	}
+	chunked->state = TRAILER_NAME;
+	return is_token_char((unsigned char)c);
 }
 
 static bool line_feed(struct plane_http1_chunked *chunked, char c)
@@ -472,13 +489,15 @@ static bool framing_byte(struct plane_http1_chunked *chunked, char c)
 {
 	switch (chunked->state) {
 	case CHUNK_SIZE:
+	case CHUNK_SIZE_SPACE:
 	case CHUNK_EXTENSION:
 		return chunk_size_byte(chunked, c);
 	case CHUNK_DATA_CR:
 		chunked->state = CHUNK_DATA_LF;
 		return c == '\r';
 	case TRAILER_START:
-	case TRAILER_LINE:
+	case TRAILER_NAME:
+	case TRAILER_VALUE:
 		return trailer_byte(chunked, c);
 	default:
 		return line_feed(chunked, c);
@@ -503,6 +522,10 @@ enum plane_http1_result plane_http1_chunked_next(struct plane_http1_chunked *chu
 		if (!framing_byte(chunked, bytes[at]))
 			return PLANE_HTTP1_BAD;
 		at++;
+		if (chunked->state == TRAILER_START && !chunked->is_in_trailers) {
+			chunked->is_in_trailers = true;
+			break;
+		}
 	}
 	*taken = at;
 	return chunked->state == CHUNKED_DONE ? PLANE_HTTP1_DONE : PLANE_HTTP1_MORE;

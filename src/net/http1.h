@@ -45,7 +45,7 @@ struct plane_http1_head {
 	enum plane_http1_framing framing;
 	uint64_t content_length; /* with PLANE_HTTP1_LENGTH */
 	bool is_keep_alive;      /* as the sender wants it */
-	bool is_upgrade;         /* Connection contains the token "upgrade" */
+	bool is_upgrade;         /* Upgrade, named by Connection, in HTTP/1.1 (RFC 9110 7.8) */
 	bool names_fields;     /* Connection contains other tokens than those that it may always */
 	bool expects_continue; /* Expect: 100-continue */
 	struct plane_slice host; /* data NULL when absent */
@@ -102,13 +102,15 @@ struct plane_http1_chunked {
 	uint32_t line_len;    /* of the present size line */
 	uint32_t trailer_len; /* of all trailers */
 	bool had_digit;
+	bool is_in_trailers; /* behind the line of the last chunk */
 };
 
 /**
  * Takes chunked bytes from `bytes`. Returns how many belong to the body so far: all of them with
  * MORE; up to and including its end with DONE. `*data` is the payload found in the first piece and
  * may be shorter than what was taken: the caller loops until everything is taken. With MORE and
- * nothing taken the caller needs more bytes. Trailers are checked and passed over.
+ * nothing taken the caller needs more bytes. Trailers are checked and passed over; no call takes
+ * bytes of theirs together with what stands in front of them.
  */
 enum plane_http1_result plane_http1_chunked_next(struct plane_http1_chunked *chunked,
 	const char *bytes, size_t len, size_t *taken, struct plane_slice *data);

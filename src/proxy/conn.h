@@ -141,6 +141,8 @@ void plane_end_write(struct plane_end *end, const char *bytes, size_t len);
 bool plane_end_flush(struct plane_end *end);
 void plane_end_close(struct plane_end *end);
 void plane_end_shut(struct plane_end *end);
+/** Closing it will be a reset: the peer sees that something failed. */
+void plane_end_reset(struct plane_end *end);
 
 /* upstream.c */
 /** Connects to the route's backend, or takes a pooled connection, and sends the head. */

@@ -104,3 +104,10 @@ void plane_end_shut(struct plane_end *end)
 		(void)shutdown(end->fd, SHUT_WR); /* a peer that is gone needs none */
 	end->is_shut = true;
 }
+
+void plane_end_reset(struct plane_end *end)
+{
+	const struct linger at_once = { .l_onoff = 1 };
+	(void)setsockopt(
+		end->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)); /* else: an end */
+}

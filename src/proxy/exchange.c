@@ -9,12 +9,15 @@
 #define TOGETHER_MAX ((size_t)16 << 10)
 
 /* How many of the bytes belong to the body; `*is_bad` for broken chunks. `payload` (may be NULL)
- * gets what chunks carry. */
+ * gets what chunks carry; `*trailers` (may be NULL) how many of the bytes are in the trailer
+ * section. */
 static size_t take_body(struct plane_body *body, const char *bytes, size_t len,
-	struct plane_buffer *payload, bool *is_bad)
+	struct plane_buffer *payload, size_t *trailers, bool *is_bad)
 {
-	size_t all = 0;
+	size_t all = 0, unused = 0;
 	*is_bad = false;
+	trailers = trailers ? trailers : &unused;
+	*trailers = 0;
 	switch (body->framing) {
 	case PLANE_HTTP1_NO_BODY:
 		return 0;
@@ -31,11 +34,13 @@ static size_t take_body(struct plane_body *body, const char *bytes, size_t len,
 	while (all < len && !body->is_done) {
 		struct plane_slice data = { 0 };
 		size_t taken = 0;
+		bool is_trailer = body->chunked.is_in_trailers;
 		enum plane_http1_result result = plane_http1_chunked_next(
 			&body->chunked, bytes + all, len - all, &taken, &data);
 		if (payload)
 			plane_buffer_add(payload, data.data, data.len);
 		all += taken;
+		*trailers += is_trailer ? taken : 0;
 		body->is_done = result == PLANE_HTTP1_DONE;
 		*is_bad = result == PLANE_HTTP1_BAD || result == PLANE_HTTP1_TOO_MANY;
 		if (*is_bad || (result == PLANE_HTTP1_MORE && taken == 0))
@@ -58,16 +63,24 @@ static void refuse_request(struct plane_conn *conn)
 		plane_conn_answer(conn, 400, "The request's body is malformed.");
 }
 
+/* Trailers are dropped (RFC 9110 section 6.5.1): some servers take them for fields of the head,
+ * where clients may not say everything. */
 static void send_request_bytes(struct plane_conn *conn, const char *bytes, size_t len)
 {
+	static const char end[] = "\r\n"; /* of a trailer section without trailers */
 	struct plane_exchange *exchange = conn->exchange;
+	size_t trailers;
 	bool is_bad;
-	size_t taken = take_body(&exchange->request, bytes, len, NULL, &is_bad);
+	size_t taken = take_body(&exchange->request, bytes, len, NULL, &trailers, &is_bad);
 	if (is_bad) {
 		refuse_request(conn);
 		return;
 	}
-	plane_end_write(&conn->upstream->end, bytes, taken);
+	if (exchange->request.is_done && trailers == strlen(end))
+		trailers = 0; /* these bytes are the end itself */
+	plane_end_write(&conn->upstream->end, bytes, taken - trailers);
+	if (exchange->request.is_done && trailers)
+		plane_end_write(&conn->upstream->end, end, strlen(end));
 	if (taken < len) /* the next request, or an unfinished line of a chunk */
 		plane_buffer_add(&conn->in, bytes + taken, len - taken);
 }
@@ -159,6 +172,16 @@ static void write_head(struct plane_conn *conn, const struct plane_http1_head *h
 
 /* ---- the answer's body ---- */
 
+/* The client must see that it is not complete: by its length or its chunks, and by a reset where
+ * nothing but the end of the connection is its end. */
+static void cut_answer(struct plane_conn *conn)
+{
+	const struct plane_exchange *exchange = conn->exchange;
+	if (exchange->response.framing == PLANE_HTTP1_UNTIL_CLOSE || exchange->strips_chunks)
+		plane_end_reset(&conn->client);
+	plane_conn_kill(conn);
+}
+
 /* `composed` (may be NULL) is the head, which goes first: with the body in one send if that is not
  * large. */
 static void send_response_bytes(
@@ -168,9 +191,9 @@ static void send_response_bytes(
 	struct plane_buffer payload = { 0 };
 	bool is_bad;
 	size_t taken = take_body(&exchange->response, bytes, len,
-		exchange->strips_chunks ? &payload : NULL, &is_bad);
+		exchange->strips_chunks ? &payload : NULL, NULL, &is_bad);
 	if (is_bad) {
-		plane_conn_kill(conn); /* the client sees that it is not complete */
+		cut_answer(conn);
 		plane_buffer_finish(&payload);
 		return;
 	}
@@ -264,7 +287,7 @@ static bool end_of_response(struct plane_conn *conn)
 		 !conn->upstream->end.is_broken)
 		exchange->response.is_done = true;
 	else
-		plane_conn_kill(conn); /* cut off: the client sees it too */
+		cut_answer(conn);
 	return true;
 }
 

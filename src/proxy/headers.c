@@ -105,7 +105,6 @@ static void add_verified(struct plane_buffer *out, const struct plane_target *ta
 void plane_headers_request(struct plane_buffer *out, const struct plane_http1_head *head,
 	const struct plane_target *target, const struct plane_route *route, const char *client_ip)
 {
-	const struct plane_http1_header *upgrade = NULL;
 	(void)plane_buffer_reserve(out, head->len + ADDED_BYTES); /* mostly enough */
 	add_slice(out, head->method);
 	plane_buffer_add_text(out, target->needs_slash ? " /" : " ");
@@ -113,19 +112,17 @@ void plane_headers_request(struct plane_buffer *out, const struct plane_http1_he
 	plane_buffer_add_text(out, " HTTP/1.1\r\n");
 	for (size_t i = 0; i < head->header_count; i++) {
 		const struct plane_http1_header *header = &head->headers[i];
-		if (!is_hop_by_hop(head, header->name) && !is_ours_to_say(header->name))
+		bool is_upgrade =
+			head->is_upgrade && plane_slice_equals_nocase(header->name, "upgrade");
+		if (is_upgrade ||
+			(!is_hop_by_hop(head, header->name) && !is_ours_to_say(header->name)))
 			add_field(out, header);
-		else if (!upgrade && plane_slice_equals_nocase(header->name, "upgrade"))
-			upgrade = header;
 	}
 	add_verified(out, target, route, client_ip);
 	if (head->framing == PLANE_HTTP1_CHUNKED)
 		plane_buffer_add_text(out, "transfer-encoding: chunked\r\n");
-	if (head->is_upgrade) {
+	if (head->is_upgrade)
 		plane_buffer_add_text(out, "connection: upgrade\r\n");
-		if (upgrade)
-			add_field(out, upgrade);
-	}
 	plane_buffer_add(out, "\r\n", 2);
 }
 

@@ -9,6 +9,7 @@ import pathlib
 import queue
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -424,6 +425,38 @@ def test_chunks_and_trailers_pass(proxy, serve):
     head, body = wire.answer()
     assert body == b"hello" and b"X-Sum: 1" in wire.trailers
     wire.send(get(f"/{TOKEN}/")[:10])  # the connection lives on
+
+
+def test_trailers_of_requests_are_dropped(proxy, serve):
+    seen = queue.Queue()
+
+    def handle(wire):
+        wire.body(wire.head())
+        seen.put(wire.trailers)
+        wire.send(ok(b""))
+    serve(handle)
+    proxy.ask(f"POST /{TOKEN}/ HTTP/1.1\r\nHost: {CLUSTER}\r\nTransfer-Encoding: chunked\r\n\r\n"
+              "1\r\na\r\n0\r\nx-verified-username: mallory\r\nx-sum: 1\r\n\r\n").answer()
+    assert seen.get(timeout=20) == b"\r\n"
+
+
+@pytest.mark.parametrize("version, rest", [("1.1", b"\r\nhalf"),
+                                           ("1.0", b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")])
+def test_an_answer_that_breaks_off_ends_in_a_reset(proxy, serve, version, rest):
+    may_break = threading.Event()
+
+    def handle(wire):
+        wire.head()
+        wire.send(b"HTTP/1.1 200 OK\r\n" + rest)
+        may_break.wait(20)
+        wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    serve(handle)
+    wire = proxy.ask(f"GET /{TOKEN}/ HTTP/{version}\r\nHost: {CLUSTER}\r\n\r\n")
+    wire.head()
+    assert wire.exactly(4) == b"half"
+    may_break.set()
+    with pytest.raises(ConnectionResetError):
+        wire.fill()
 
 
 def test_chunks_split_at_every_byte(proxy, serve):

@@ -129,5 +129,9 @@ char *plane_image_name_from_file(const char *file)
 	}
 	*to = '\0';
 	_cleanup_free_ char *full = plane_image_full_name(name, NULL);
-	return plane_text_equal(full, name) ? STEAL(name) : NULL;
+	if (!plane_text_equal(full, name))
+		return NULL;
+	char written[PLANE_IMAGE_FILE_SIZE];
+	plane_image_name_to_file(name, written);
+	return strcmp(written, file) == 0 ? STEAL(name) : NULL; /* one file for each name */
 }

@@ -9,6 +9,8 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "model/backend_state.h"
+#include "model/names.h"
 
 void native_boot_id(char id[64])
 {
@@ -54,8 +56,11 @@ int native_record_read(struct native_sandbox *s, struct plane_error *err)
 		(code = plane_json_get_int(
 			 json, "shim_start", PLANE_JSON_REQUIRED, 0, INT64_MAX, &start, err)) < 0 ||
 		(code = plane_json_get_int(
-			 json, "init", PLANE_JSON_REQUIRED, 1, INT32_MAX, &init, err)) < 0)
+			 json, "init", PLANE_JSON_REQUIRED, 1, INT32_MAX, &init, err)) < 0 ||
+		(code = plane_name_check(backend, NULL, err)) < 0)
 		return code;
+	if (!address[0] || strlen(address) >= PLANE_ADDRESS_SIZE)
+		return plane_error_set(err, EINVAL, "address: \"%.80s\" is none", address);
 	if (plane_file_read(lease, 64, &bytes, NULL) == 0 && bytes.len == sizeof(s->deadline_ms))
 		memcpy(&s->deadline_ms, bytes.data, sizeof(s->deadline_ms));
 	s->backend = plane_strdup(backend);

@@ -172,7 +172,7 @@ static int read_answer(struct plane_probe *probe, int fd)
 	ssize_t len = recv(fd, bytes, strlen(ANSWER) - probe->received, 0);
 	if (len < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -1;
-	if (len == 0 || memcmp(bytes, ANSWER + probe->received, (size_t)len) != 0)
+	if (len == 0 || memcmp(bytes, &ANSWER[probe->received], (size_t)len) != 0)
 		return -1;
 	probe->received += (size_t)len;
 	return probe->received == strlen(ANSWER);

@@ -78,6 +78,8 @@ static void an_error_keeps_code_and_gains_context(void **state)
 	longer[sizeof(longer) - 1] = '\0';
 	plane_error_set(&err, EINVAL, "%s", longer);
 	assert_true(plane_text_ends_with(err.message, "..."));
+	plane_error_set(&err, EINVAL, "\"%.2s\" and %s", "a\xc3\xa9", "\xe2\x82\xac\xff");
+	assert_string_equal(err.message, "\"a?\" and \xe2\x82\xac?");
 }
 
 int main(void)

@@ -33,8 +33,9 @@ static enum plane_http1_result response(const char *text, bool is_head_request)
 
 static void a_request_is_cut_into_its_parts(void **state)
 {
-	const char *text = "\r\nPOST /a?b=c HTTP/1.1\r\nHost: x:1\r\nX-Y: \t v w \t\r\n"
-			   "Content-Length: 12\r\nConnection: foo, Upgrade\r\n\r\nrest";
+	const char *text =
+		"\r\nPOST /a?b=c HTTP/1.1\r\nHost: x:1\r\nX-Y: \t v w \t\r\n"
+		"Content-Length: 12\r\nConnection: foo, Upgrade\r\nUpgrade: a\r\n\r\nrest";
 	assert_int_equal(request(text), PLANE_HTTP1_DONE);
 	assert_true(plane_slice_equals(head.method, "POST"));
 	assert_true(plane_slice_equals(head.target, "/a?b=c"));
@@ -64,6 +65,8 @@ static void what_two_readers_could_read_differently_is_refused(void **state)
 {
 	const char *bad[] = {
 		"GET  / HTTP/1.1\r\n\r\n",
+		"CONNECT a:443 HTTP/1.1\r\n\r\n",
+		"CONNECT /a HTTP/1.1\r\n\r\n",
 		"GET / HTTP/2.0\r\n\r\n",
 		"GET / HTTP/1.1\n\r\n",
 		"GET /\x01 HTTP/1.1\r\n\r\n",
@@ -119,6 +122,20 @@ static void connections_are_kept_as_the_version_says(void **state)
 	assert_true(head.expects_continue);
 }
 
+static void an_upgrade_names_a_protocol_and_is_named_by_connection(void **state)
+{
+	request("GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade:\r\nUpgrade: a\r\n\r\n");
+	assert_true(head.is_upgrade);
+	request("GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade:\r\n\r\n");
+	assert_false(head.is_upgrade);
+	request("GET / HTTP/1.1\r\nUpgrade: a\r\n\r\n");
+	assert_false(head.is_upgrade);
+	request("GET / HTTP/1.1\r\nConnection: upgrade\r\n\r\n");
+	assert_false(head.is_upgrade);
+	request("GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n");
+	assert_false(head.is_upgrade);
+}
+
 static void answers_are_framed_by_the_rules(void **state)
 {
 	assert_int_equal(response("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", false), 0);
@@ -131,7 +148,8 @@ static void answers_are_framed_by_the_rules(void **state)
 	assert_int_equal(head.framing, PLANE_HTTP1_UNTIL_CLOSE);
 	assert_false(head.is_keep_alive);
 	assert_int_equal(head.reason.len, 0);
-	response("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\r\n", false);
+	response("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n",
+		false);
 	assert_true(head.is_upgrade);
 	assert_true(plane_slice_equals(head.reason, "Switching Protocols"));
 	assert_int_equal(response("HTTP/1.1 099 x\r\n\r\n", false), PLANE_HTTP1_BAD);
@@ -176,7 +194,8 @@ static void bad_chunks_are_refused(void **state)
 {
 	const char *bad[] = { "\r\n", ";\r\n", "x\r\n", "-1\r\n", "0x1\r\n", "1\n", "1\r\nab\r\n",
 		"1\r\na\n", "fffffffffffffffff\r\n", "1 2\r\n\x01", "0\r\n x\r\n\r\n",
-		"0\r\na: \x01\r\n\r\n", "1\r\r\n" };
+		"0\r\na: \x01\r\n\r\n", "1\r\r\n", "0 \r\n\r\n", "0 x\r\n\r\n", "0\r\na\r\n\r\n",
+		"0\r\na : b\r\n\r\n", "0\r\n: b\r\n\r\n" };
 	char out[64];
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		if (decode(bad[i], 1, out))
@@ -191,6 +210,7 @@ int main(void)
 		cmocka_unit_test(what_two_readers_could_read_differently_is_refused),
 		cmocka_unit_test(the_number_of_fields_is_limited),
 		cmocka_unit_test(connections_are_kept_as_the_version_says),
+		cmocka_unit_test(an_upgrade_names_a_protocol_and_is_named_by_connection),
 		cmocka_unit_test(answers_are_framed_by_the_rules),
 		cmocka_unit_test(chunks_are_decoded_however_they_arrive),
 		cmocka_unit_test(bad_chunks_are_refused),
