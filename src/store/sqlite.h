@@ -69,7 +69,7 @@ PLANE_STORE_FUNCTION(cluster_members);
 /* sqlite_keys.c */
 PLANE_STORE_FUNCTION(key_find);
 PLANE_STORE_FUNCTION(key_remove_expired);
-PLANE_STORE_FUNCTION(key_renew);
+PLANE_STORE_FUNCTION(keys_renew);
 PLANE_STORE_FUNCTION(token_create);
 PLANE_STORE_FUNCTION(token_revoke);
 PLANE_STORE_FUNCTION(spawn);

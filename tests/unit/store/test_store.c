@@ -170,10 +170,16 @@ static void a_lease_expires_by_the_boot_clock_and_renews(void **state)
 	assert_int_equal(plane_store_key_find(store, "", "k", &key, &err), 0);
 	assert_true(key.is_live);
 	pass_ms(50000);
-	assert_int_equal(plane_store_key_renew(store, "b1", drone + 1, 60000, &is_done, &err), 0);
-	assert_false(is_done);
-	assert_int_equal(plane_store_key_renew(store, "b1", drone, 60000, &is_done, &err), 0);
-	assert_true(is_done);
+	const char *const backends[] = { "b1", "nobody", "b2" };
+	bool is_renewed[3] = { true, true, true };
+	assert_int_equal(spawn("b2", "k2", NULL), 0);
+	assert_int_equal(
+		plane_store_keys_renew(store, backends, 3, drone + 1, 60000, is_renewed, &err), 0);
+	assert_false(is_renewed[0] || is_renewed[1] || is_renewed[2]);
+	assert_int_equal(
+		plane_store_keys_renew(store, backends, 3, drone, 60000, is_renewed, &err), 0);
+	assert_true(is_renewed[0] && is_renewed[2]);
+	assert_false(is_renewed[1]);
 	pass_ms(59999);
 	assert_int_equal(plane_store_key_remove_expired(store, "b1", &is_done, &err), 0);
 	assert_false(is_done);
