@@ -87,10 +87,14 @@ def memory_per_backend(before, after, count, own):
             "pss_kib_by_group": groups, "kernel_kib_by_kind": kernel}
 
 
+def cpu_seconds(pids):
+    return sum_of(tasks(pids), "schedstat", r"\A(\d+)") / 1e9
+
+
 def usage(pids):
-    """Nanoseconds of CPU, wakeups and written bytes of the processes so far."""
+    """Seconds of CPU, wakeups and written bytes of the processes so far."""
     names = list(tasks(pids))
-    return (sum_of(names, "schedstat", r"\A(\d+)"),
+    return (cpu_seconds(pids),
             sum_of(names, "status", r"^voluntary_ctxt_switches:\s+(\d+)"),
             sum_of(pids, "io", r"^write_bytes: (\d+)"))
 
@@ -105,9 +109,9 @@ def idle(groups, seconds):
               for name, pids in groups.items()}
     return {"idle_seconds": seconds,
             "idle_cpu_percent": round(
-                sum(c[0] for c in change.values()) / elapsed / 1e7, 3),
+                sum(c[0] for c in change.values()) / elapsed * 100, 3),
             "idle_cpu_percent_by_group": {
-                name: round(c[0] / elapsed / 1e7, 3) for name, c in change.items()},
+                name: round(c[0] / elapsed * 100, 3) for name, c in change.items()},
             "idle_wakeups_per_second": round(sum(c[1] for c in change.values()) / elapsed, 1),
             "idle_written_bytes_per_second": round(
                 sum(c[2] for c in change.values()) / elapsed)}

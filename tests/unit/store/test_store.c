@@ -314,7 +314,9 @@ static void backends_of_a_drone_that_speaks_are_not_lost(void **state)
 	assert_int_equal(spawn("running", "k2", NULL), 0);
 	assert_true(report("running", PLANE_READY));
 	pass_ms(100000);
-	assert_int_equal(plane_store_key_renew(store, "running", drone, 60000, &is_done, &err), 0);
+	assert_int_equal(plane_store_keys_renew(store, &(const char *){ "running" }, 1, drone,
+				 60000, &is_done, &err),
+		0);
 	assert_int_equal(plane_store_drone_heartbeat(store, drone, 78, &err), 0);
 	assert_int_equal(plane_store_mark_lost(store, 30000, &lost, &err), 0);
 	assert_int_equal(lost.count, 1); /* the order that nobody took, and its lease is over */
