@@ -211,6 +211,7 @@ static int ping(struct plane_store *base, struct plane_error *err)
 static void close_store(struct plane_store *base)
 {
 	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	plane_db_group_finish(&store->group);
 	plane_db_close(&store->reader);
 	plane_db_close(&store->writer);
 	plane_closep(&store->wal_fd);
@@ -331,8 +332,10 @@ struct plane_store *plane_sqlite_store_open(
 			err);
 	if (result == 0)
 		result = open_wal(store, path, err);
-	if (result == 0)
+	if (result == 0) {
+		plane_db_group_init(&store->group, &store->writer);
 		return &store->base;
+	}
 	close_store(&store->base);
 	return NULL;
 }

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "store/sqlite_db.h"
+#include "store/sqlite_group.h"
 #include "store/store_impl.h"
 
 /** Where the store reads the time; tests give their own. */
@@ -22,7 +23,8 @@ struct plane_store *plane_sqlite_store_open(
 struct plane_sqlite_store {
 	struct plane_store base;
 	struct plane_db writer;
-	struct plane_db reader; /* sees what the writer has committed */
+	struct plane_db_group group; /* small writes of many threads, on the writer */
+	struct plane_db reader;      /* sees what the writer has committed */
 	bool is_synchronous_full;
 	int wal_fd; /* of the writer's write-ahead log; -1 until it is there */
 	struct plane_store_clock clock;

@@ -89,13 +89,22 @@ static int insert_token(struct plane_sqlite_store *store, const struct plane_sto
 	return result;
 }
 
+struct token_write {
+	struct plane_sqlite_store *store;
+	const struct plane_store_token *token;
+};
+
+static int write_token(void *data, struct plane_error *err)
+{
+	const struct token_write *write = data;
+	return insert_token(write->store, write->token, err);
+}
+
 int plane_sqlite_token_create(
 	struct plane_store *base, const struct plane_store_token *token, struct plane_error *err)
 {
-	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
-	if (plane_db_begin(&store->writer, err) < 0)
-		return err->code;
-	return plane_db_end(&store->writer, insert_token(store, token, err), err);
+	struct token_write write = { PLANE_SQLITE_STORE(base), token };
+	return plane_db_group_run(&write.store->group, write_token, &write, err);
 }
 
 int plane_sqlite_token_revoke(
