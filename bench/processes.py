@@ -64,6 +64,17 @@ def machine_kib():
     return {name: int(n) for name, n in re.findall(r"^(\w+):\s+(\d+) kB", text, re.M)}
 
 
+def wait_for_kernel(seconds=60):
+    """Until the kernel has let go of what ended before: it removes namespaces in the background."""
+    deadline, last = time.monotonic() + seconds, None
+    while time.monotonic() < deadline:
+        now = machine_kib()
+        if last and abs(now["Slab"] - last["Slab"]) + abs(now["MemFree"] - last["MemFree"]) < 1024:
+            return
+        last = now
+        time.sleep(1)
+
+
 def memory(groups):
     """PSS of each group of process ids, and the machine's own figures, in KiB."""
     machine = machine_kib()
