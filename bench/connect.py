@@ -31,9 +31,9 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))
 
-from connect_peers import Drone, Original  # noqa: E402
-from proxy import cpu_seconds, nginx, wait_open  # noqa: E402
-from serve import EXAMPLES, PLANE, Serve, free_port, request, wait_until  # noqa: E402
+from connect_peers import Drone, Nginx, Original, wait_open  # noqa: E402
+from processes import cpu_seconds  # noqa: E402
+from serve import EXAMPLES, PLANE, Serve, free_port, request  # noqa: E402
 
 CONNECTIONS = 64
 KEYS = 64
@@ -44,13 +44,13 @@ ORIGINAL = os.environ.get("PLANE_ORIGINAL")
 
 def load(address, seconds, pid, first=0, keys=1, cluster=CLUSTER, fixed=False):
     """wrk's figures for connect calls, and the CPU that process `pid` spent on each."""
-    before = cpu_seconds(pid)
+    before = cpu_seconds([pid])
     output = subprocess.run(
         ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", ROOT / "bench" / "connect.lua",
          f"http://{address}/ctrl/connect", "--", str(first), str(keys), cluster,
          *(["fixed"] if fixed else [])],
         check=True, stdout=subprocess.PIPE, text=True).stdout
-    spent = cpu_seconds(pid) - before
+    spent = cpu_seconds([pid]) - before
     wrk = json.loads(output.splitlines()[-1])
     assert wrk["requests"] > 0 and not wrk["refused"] and not wrk["broken"], output
     return {"connects_per_second": round(wrk["requests"] * 1e6 / wrk["duration_us"]),
@@ -106,7 +106,7 @@ def controller(directory, mode):
             [PLANE, "controller", "--db", f"sqlite:{directory}/plane.db?synchronous={mode}",
              "--host", "127.0.0.1", "--port", address.split(":")[1]], stdout=log, stderr=log)
     try:
-        wait_open(int(address.split(":")[1]))
+        wait_open(address)
         with Drone(address, CLUSTER) as drone:
             drone.hold(lambda: connect(address, "k-0").json()["backend_id"])
             load(address, 1, process.pid)  # not counted
@@ -126,19 +126,9 @@ def measure_controller(directory, seconds):
 
 
 def measure_nginx(directory, seconds, text):
-    port = free_port()
-    quoted = text.decode().replace("{", "{{").replace("}", "}}")
-    process = nginx(directory / "nginx", "0-1", port, """
-        server {{ listen 127.0.0.1:{port} backlog=4096; location / {{
-            default_type application/json; return 200 '""" + quoted + """'; }} }}""")
-    try:
-        wait_open(port)
-        address = f"127.0.0.1:{port}"
-        load(address, 1, process.pid)  # not counted
-        return load(address, seconds, process.pid)[0]
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+    with Nginx(directory, text.decode()) as nginx:
+        load(nginx.address, 1, nginx.pid)  # not counted
+        return load(nginx.address, seconds, nginx.pid)[0]
 
 
 def commits_per_second(path, mode):

@@ -1,7 +1,8 @@
-"""What bench/connect.py measures with: a drone that takes every order and starts nothing, and the
-original Plane on a PostgreSQL of its own."""
+"""What bench/connect.py measures with: a drone that takes every order and starts nothing, nginx with
+a fixed answer, and the original Plane on a PostgreSQL of its own."""
 
 import base64
+import contextlib
 import json
 import os
 import pathlib
@@ -16,6 +17,50 @@ from serve import free_port, request, wait_until
 POSTGRES = pathlib.Path("/usr/lib/postgresql/15/bin")
 VERSION = {"version": "0.5.5", "git_hash": "abca8022"}
 ADDRESS = "127.0.0.1:32768"
+
+
+def is_open(address):
+    host, port = address.split(":")
+    with contextlib.suppress(OSError):
+        socket.create_connection((host, int(port)), timeout=1).close()
+        return True
+    return False
+
+
+def wait_open(address):
+    wait_until(lambda: is_open(address), 20, f"{address} open")
+
+
+class Nginx:
+    """Answers every request with `text`, from one worker."""
+
+    def __init__(self, directory, text):
+        self.directory, self.text = directory / "nginx", text
+        self.address = f"127.0.0.1:{free_port()}"
+
+    def __enter__(self):
+        self.directory.mkdir()
+        path = self.directory / "nginx.conf"
+        path.write_text(f"""
+            daemon off; master_process off; worker_processes 1; pid {self.directory}/pid;
+            error_log /dev/null crit;
+            events {{ worker_connections 1024; }}
+            http {{ access_log off; keepalive_requests 100000000;
+                client_body_temp_path {self.directory}/b; proxy_temp_path {self.directory}/p;
+                fastcgi_temp_path {self.directory}/f; uwsgi_temp_path {self.directory}/u;
+                scgi_temp_path {self.directory}/s;
+                server {{ listen {self.address}; location / {{
+                    default_type application/json; return 200 '{self.text}'; }} }} }}""")
+        self.process = subprocess.Popen(
+            ["nginx", "-c", path, "-p", self.directory],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.pid = self.process.pid
+        wait_open(self.address)
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(timeout=20)
 
 
 class Drone:

@@ -30,7 +30,8 @@ import urllib.parse
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))
 
-from processes import descendants, idle, matching, memory, memory_per_backend  # noqa: E402
+from processes import (descendants, idle, matching, memory, memory_per_backend,  # noqa: E402
+                       wait_for_kernel)
 from serve import EXAMPLES, Serve, request, wait_until  # noqa: E402
 
 AT_ONCE = 16
@@ -80,6 +81,7 @@ def measure_plane(backends, seconds):
         plane.start()
         try:
             start(plane, "warm")
+            wait_for_kernel()
             before = memory(settled_groups(plane, 1))
             begin = time.perf_counter()
             with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:

@@ -14,7 +14,7 @@ import tempfile
 import time
 
 from coldstart_peers import Docker, answers
-from processes import descendants, everyone, idle, matching, memory, memory_per_backend
+from processes import descendants, everyone, idle, matching, memory, memory_per_backend, wait_for_kernel
 
 AT_ONCE = 4  # more at once are not started faster on two cores
 
@@ -45,6 +45,7 @@ def main():
     try:
         docker.run("load", "-i", image)
         start(docker, 0)  # what is made once is made now
+        wait_for_kernel()
         before = memory(groups_of(docker, directory))
         begin = time.perf_counter()
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:

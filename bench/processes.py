@@ -64,6 +64,17 @@ def machine_kib():
     return {name: int(n) for name, n in re.findall(r"^(\w+):\s+(\d+) kB", text, re.M)}
 
 
+def wait_for_kernel(seconds=60):
+    """Until the kernel has let go of what ended before: it removes namespaces in the background."""
+    deadline, last = time.monotonic() + seconds, None
+    while time.monotonic() < deadline:
+        now = machine_kib()
+        if last and abs(now["Slab"] - last["Slab"]) + abs(now["MemFree"] - last["MemFree"]) < 1024:
+            return
+        last = now
+        time.sleep(1)
+
+
 def memory(groups):
     """PSS of each group of process ids, and the machine's own figures, in KiB."""
     machine = machine_kib()
@@ -87,10 +98,14 @@ def memory_per_backend(before, after, count, own):
             "pss_kib_by_group": groups, "kernel_kib_by_kind": kernel}
 
 
+def cpu_seconds(pids):
+    return sum_of(tasks(pids), "schedstat", r"\A(\d+)") / 1e9
+
+
 def usage(pids):
-    """Nanoseconds of CPU, wakeups and written bytes of the processes so far."""
+    """Seconds of CPU, wakeups and written bytes of the processes so far."""
     names = list(tasks(pids))
-    return (sum_of(names, "schedstat", r"\A(\d+)"),
+    return (cpu_seconds(pids),
             sum_of(names, "status", r"^voluntary_ctxt_switches:\s+(\d+)"),
             sum_of(pids, "io", r"^write_bytes: (\d+)"))
 
@@ -105,9 +120,9 @@ def idle(groups, seconds):
               for name, pids in groups.items()}
     return {"idle_seconds": seconds,
             "idle_cpu_percent": round(
-                sum(c[0] for c in change.values()) / elapsed / 1e7, 3),
+                sum(c[0] for c in change.values()) / elapsed * 100, 3),
             "idle_cpu_percent_by_group": {
-                name: round(c[0] / elapsed / 1e7, 3) for name, c in change.items()},
+                name: round(c[0] / elapsed * 100, 3) for name, c in change.items()},
             "idle_wakeups_per_second": round(sum(c[1] for c in change.values()) / elapsed, 1),
             "idle_written_bytes_per_second": round(
                 sum(c[2] for c in change.values()) / elapsed)}

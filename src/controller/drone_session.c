@@ -17,8 +17,11 @@ struct message_job {
 	struct plane_drone_session *drone;
 	json_t *json; /* the message borrows from it */
 	struct plane_drone_message message;
-	bool is_refused; /* renewal */
-	bool is_stored;  /* event, together with one before it */
+	bool is_stored; /* event, together with one before it */
+	/* renewals: of which backends, and what became of each */
+	const char **backends;
+	bool *is_renewed;
+	size_t backend_count;
 };
 
 #define REPORTS_MAX 64 /* in one transaction */
@@ -100,12 +103,10 @@ static enum plane_job_result run_ack(struct message_job *job)
 static enum plane_job_result run_renewal(struct message_job *job)
 {
 	struct plane_error err = { 0 };
-	bool is_renewed = false;
-	if (plane_store_key_renew(controller_of(job)->store, job->message.backend,
+	if (plane_store_keys_renew(controller_of(job)->store, job->backends, job->backend_count,
 		    job->drone->base.node_id, controller_of(job)->config->lease.expire_ms,
-		    &is_renewed, &err) < 0)
+		    job->is_renewed, &err) < 0)
 		return retry(job, "renewal", &err);
-	job->is_refused = !is_renewed;
 	return PLANE_JOB_DONE;
 }
 
@@ -120,6 +121,7 @@ static enum plane_job_result run_message(struct plane_job *base)
 	case PLANE_DRONE_ACK_ACTION:
 		return run_ack(job);
 	case PLANE_DRONE_RENEW_KEY:
+	case PLANE_DRONE_RENEW_KEYS:
 		return run_renewal(job);
 	case PLANE_DRONE_BACKEND_METRICS:
 	case PLANE_DRONE_LOGS_CHUNK:
@@ -128,21 +130,59 @@ static enum plane_job_result run_message(struct plane_job *base)
 	return PLANE_JOB_DONE;
 }
 
+/* ---- renewals ---- */
+
+static bool is_renewal(const struct plane_drone_message *message)
+{
+	return message->kind == PLANE_DRONE_RENEW_KEY || message->kind == PLANE_DRONE_RENEW_KEYS;
+}
+
+static void gather_backends(struct message_job *job)
+{
+	const struct plane_drone_message *message = &job->message;
+	bool is_one = message->kind == PLANE_DRONE_RENEW_KEY;
+	job->backend_count = is_one ? 1 : json_array_size(message->backends);
+	job->backends = plane_alloc_zero(job->backend_count + 1, sizeof(*job->backends));
+	job->is_renewed = plane_alloc_zero(job->backend_count + 1, sizeof(*job->is_renewed));
+	for (size_t i = 0; i < job->backend_count; i++)
+		job->backends[i] = is_one ? message->backend
+					  : json_string_value(json_array_get(message->backends, i));
+}
+
 static void answer_renewal(struct message_job *job)
 {
 	struct plane_controller *controller = controller_of(job);
-	struct plane_drone_order order = { .kind = PLANE_ORDER_RENEW_KEY_RESPONSE,
+	_cleanup_json_ json_t *renewed = json_array(), *refused = json_array();
+	for (size_t i = 0; i < job->backend_count; i++) {
+		bool is_renewed = job->is_renewed[i];
+		if (!is_renewed)
+			plane_warn_backend(job->backends[i],
+				"renewal refused: the key is not held by %s",
+				job->drone->base.name);
+		json_array_append_new(
+			is_renewed ? renewed : refused, json_string(job->backends[i]));
+		plane_metrics_add(&controller->metrics,
+			is_renewed ? PLANE_METRIC_RENEWALS : PLANE_METRIC_RENEWALS_REFUSED, 1);
+	}
+	bool is_one = job->message.kind == PLANE_DRONE_RENEW_KEY;
+	struct plane_drone_order order = {
+		.kind = is_one ? PLANE_ORDER_RENEW_KEY_RESPONSE : PLANE_ORDER_RENEW_KEYS_RESPONSE,
 		.backend = job->message.backend,
-		.has_deadlines = !job->is_refused };
-	if (job->is_refused)
-		plane_warn_backend(job->message.backend,
-			"renewal refused: the key is not held by %s", job->drone->base.name);
-	else
-		order.deadlines = plane_deadlines_after(
-			&controller->config->lease, job->message.local_time_ms);
-	plane_metrics_add(&controller->metrics,
-		job->is_refused ? PLANE_METRIC_RENEWALS_REFUSED : PLANE_METRIC_RENEWALS, 1);
+		.has_deadlines = json_array_size(renewed) > 0,
+		.deadlines = plane_deadlines_after(
+			&controller->config->lease, job->message.local_time_ms),
+		.renewed = renewed,
+		.refused = refused,
+	};
 	plane_node_session_send(&job->drone->base, plane_drone_order_write(&order));
+}
+
+static void free_job(struct message_job *job)
+{
+	free(job->backends);
+	free(job->is_renewed);
+	json_decref(job->json);
+	free(job);
 }
 
 static void after_message(struct plane_job *base, bool is_cancelled)
@@ -151,12 +191,11 @@ static void after_message(struct plane_job *base, bool is_cancelled)
 	bool is_answered = !is_cancelled && job->drone->base.phase == PLANE_SESSION_SERVING;
 	if (is_answered && job->message.kind == PLANE_DRONE_BACKEND_EVENT)
 		plane_drone_acks_add(job->drone, job->message.event_id);
-	if (is_answered && job->message.kind == PLANE_DRONE_RENEW_KEY)
+	if (is_answered && is_renewal(&job->message))
 		answer_renewal(job);
 	if (is_answered && job->message.kind == PLANE_DRONE_ACK_ACTION)
 		plane_drone_actions_ack(job->drone, job->message.action_id);
-	json_decref(job->json);
-	free(job);
+	free_job(job);
 }
 
 static void on_heartbeat(struct plane_drone_session *drone, int64_t local_time_ms)
@@ -191,6 +230,8 @@ static void on_message(struct plane_node_session *session, const json_t *json)
 	job->drone = drone;
 	job->json = json_incref((json_t *)json);
 	job->message = message;
+	if (is_renewal(&message))
+		gather_backends(job);
 	(void)plane_node_session_submit(session, &job->base); /* closes when it cannot */
 }
 
@@ -226,8 +267,12 @@ static void free_session(struct plane_node_session *session)
 	free(session);
 }
 
+static const char *const extensions[] = { PLANE_EXTENSION_RENEW_KEYS, PLANE_EXTENSION_NO_METRICS,
+	NULL };
+
 static const struct plane_node_role drone_role = {
 	.kind = PLANE_NODE_DRONE,
+	.extensions = extensions,
 	.on_registered = on_registered,
 	.on_message = on_message,
 	.on_closed = on_closed,

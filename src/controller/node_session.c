@@ -147,7 +147,9 @@ static void register_done(struct plane_job *job, bool is_cancelled)
 	plane_info("%s connected from %s (version %s, cluster %s)", session->name,
 		session->peer_address, session->version,
 		session->cluster[0] ? session->cluster : "none");
-	plane_node_session_send(session, plane_handshake_write(session->controller->name, NULL));
+	plane_node_session_send(
+		session, plane_handshake_write(session->controller->name,
+				 session->has_extensions ? session->role->extensions : NULL));
 	session->role->on_registered(session);
 }
 
@@ -169,6 +171,7 @@ static int check_handshake(
 		!plane_text_copy(session->git_hash, sizeof(session->git_hash), handshake.git_hash))
 		return plane_error_set(err, EPROTO, "version too long");
 	(void)plane_text_copy(session->name, sizeof(session->name), handshake.name); /* checked */
+	session->has_extensions = handshake.extensions[0] != NULL;
 	session->has_logs = plane_handshake_has(&handshake, PLANE_EXTENSION_LOGS);
 	session->has_revoke = plane_handshake_has(&handshake, PLANE_EXTENSION_REVOKE);
 	return 0;

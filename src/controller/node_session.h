@@ -18,6 +18,8 @@ struct plane_node_session;
 
 struct plane_node_role {
 	enum plane_node_kind kind;
+	/** What we say to understand, NULL-terminated or NULL; told to nodes with extensions. */
+	const char *const *extensions;
 	void (*on_registered)(struct plane_node_session *session);
 	void (*on_message)(struct plane_node_session *session, const json_t *message);
 	/** The connection is gone: release what belongs to it. No other call comes after. */
@@ -46,10 +48,10 @@ struct plane_node_session {
 	char peer_address[PLANE_ADDRESS_SIZE];
 	char name[PLANE_NAME_SIZE];
 	char version[64], git_hash[64];
-	bool has_logs, has_revoke; /* extensions */
-	int64_t node_id;           /* from the registration on */
-	int64_t connection_id;     /* tells this connection from others of the same node */
-	uv_timer_t timer;          /* the handshake's limit; from then on the role's tick */
+	bool has_extensions, has_logs, has_revoke;
+	int64_t node_id;       /* from the registration on */
+	int64_t connection_id; /* tells this connection from others of the same node */
+	uv_timer_t timer;      /* the handshake's limit; from then on the role's tick */
 	struct plane_node_session *prev, *next;
 };
 

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "drone/log_reader.h"
@@ -37,6 +38,7 @@ struct plane_agent {
 	struct plane_channel *channel;
 	uv_timer_t heartbeat_timer, metrics_timer, settle_timer;
 	bool was_connected, refuses_orders, is_closing;
+	bool renews_together, sends_metrics; /* the controller's extensions */
 	/* events: sent up to last_sent_id, of which in_flight were not acknowledged */
 	int64_t last_sent_id;
 	int in_flight;
@@ -298,6 +300,23 @@ static void take_action(struct plane_agent *agent, const struct plane_drone_orde
 		acknowledge_later(agent, order->action_id);
 }
 
+/* `deadlines` NULL: refused. */
+static void take_renewal(
+	struct plane_agent *agent, const char *backend, const struct plane_deadlines *deadlines)
+{
+	if (deadlines)
+		plane_supervisor_renewed(agent->config.supervisor, backend, deadlines);
+	else
+		plane_warn_backend(backend, "its key was not renewed");
+}
+
+static void take_renewals(
+	struct plane_agent *agent, const json_t *backends, const struct plane_deadlines *deadlines)
+{
+	for (size_t i = 0; i < json_array_size(backends); i++)
+		take_renewal(agent, json_string_value(json_array_get(backends, i)), deadlines);
+}
+
 static void on_message(void *data, const json_t *json)
 {
 	struct plane_agent *agent = data;
@@ -316,11 +335,11 @@ static void on_message(void *data, const json_t *json)
 		event_done(agent, order.event_id);
 		break;
 	case PLANE_ORDER_RENEW_KEY_RESPONSE:
-		if (order.has_deadlines)
-			plane_supervisor_renewed(
-				agent->config.supervisor, order.backend, &order.deadlines);
-		else
-			plane_warn_backend(order.backend, "its key was not renewed");
+		take_renewal(agent, order.backend, order.has_deadlines ? &order.deadlines : NULL);
+		break;
+	case PLANE_ORDER_RENEW_KEYS_RESPONSE:
+		take_renewals(agent, order.renewed, &order.deadlines);
+		take_renewals(agent, order.refused, NULL);
 		break;
 	case PLANE_ORDER_LOGS_REQUEST:
 		start_log(agent, &order);
@@ -359,7 +378,7 @@ static void send_metrics(
 static void on_metrics(uv_timer_t *timer)
 {
 	struct plane_agent *agent = timer->data;
-	if (plane_channel_is_connected(agent->channel))
+	if (agent->sends_metrics && plane_channel_is_connected(agent->channel))
 		plane_supervisor_metrics(agent->config.supervisor, send_metrics, agent);
 }
 
@@ -367,6 +386,8 @@ static void on_connected(void *data, const struct plane_handshake *peer)
 {
 	struct plane_agent *agent = data;
 	plane_info("connected to controller %s", peer->name);
+	agent->renews_together = plane_handshake_has(peer, PLANE_EXTENSION_RENEW_KEYS);
+	agent->sends_metrics = !plane_handshake_has(peer, PLANE_EXTENSION_NO_METRICS);
 	forget_done(agent);
 	beat(agent); /* first: nothing is placed on a drone whose clock is not known */
 	agent->last_sent_id = 0;
@@ -393,12 +414,32 @@ bool plane_agent_is_connected(const struct plane_agent *agent)
 	return plane_channel_is_connected(agent->channel);
 }
 
-void plane_agent_renew(struct plane_agent *agent, const char *backend)
+static void renew_together(struct plane_agent *agent, const char *const *backends, size_t count)
+{
+	_cleanup_json_ json_t *list = json_array();
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(list, json_string(backends[i]));
+	struct plane_drone_message message = { .kind = PLANE_DRONE_RENEW_KEYS,
+		.backends = list,
+		.local_time_ms = plane_local_clock_now_ms(agent->config.clock) };
+	(void)send_message(agent, &message); /* asked again on the next connection */
+}
+
+static void renew_one(struct plane_agent *agent, const char *backend)
 {
 	struct plane_drone_message message = { .kind = PLANE_DRONE_RENEW_KEY,
 		.backend = backend,
 		.local_time_ms = plane_local_clock_now_ms(agent->config.clock) };
-	(void)send_message(agent, &message); /* asked again on the next connection */
+	(void)send_message(agent, &message); /* as above */
+}
+
+void plane_agent_renew(struct plane_agent *agent, const char *const *backends, size_t count)
+{
+	for (size_t i = 0; i < count && !agent->renews_together; i++)
+		renew_one(agent, backends[i]);
+	for (size_t i = 0; i < count && agent->renews_together; i += PLANE_RENEW_KEYS_MAX)
+		renew_together(agent, backends + i,
+			count - i < PLANE_RENEW_KEYS_MAX ? count - i : PLANE_RENEW_KEYS_MAX);
 }
 
 /* ---- lifetime ---- */
@@ -429,7 +470,8 @@ static char *socket_path(const struct plane_agent_config *config)
 struct plane_agent *plane_agent_create(
 	const struct plane_agent_config *config, struct plane_error *err)
 {
-	static const char *const extensions[] = { PLANE_EXTENSION_LOGS, NULL };
+	static const char *const extensions[] = { PLANE_EXTENSION_LOGS, PLANE_EXTENSION_RENEW_KEYS,
+		NULL };
 	_cleanup_free_ char *path = socket_path(config);
 	struct plane_agent *agent = PLANE_NEW(struct plane_agent);
 	struct plane_channel_listener listener = { agent, on_connected, on_message,

@@ -34,6 +34,6 @@ bool plane_agent_is_connected(const struct plane_agent *agent);
 /** An event was recorded (see the supervisor's listener). */
 void plane_agent_event(struct plane_agent *agent, int64_t id, const char *backend,
 	const struct plane_backend_state *state, int64_t timestamp_ms);
-void plane_agent_renew(struct plane_agent *agent, const char *backend);
+void plane_agent_renew(struct plane_agent *agent, const char *const *backends, size_t count);
 
 #endif

@@ -72,11 +72,11 @@ static void on_gathered(void *data)
 	(void)uv_timer_start(&drone->settle, on_settle, SETTLE_MS, 0); /* succeeds */
 }
 
-static void on_renew(void *data, const char *backend)
+static void on_renew(void *data, const char *const *backends, size_t count)
 {
 	struct drone *drone = data;
 	if (drone->is_agent_open)
-		plane_agent_renew(drone->agent, backend);
+		plane_agent_renew(drone->agent, backends, count);
 }
 
 static void tell_if_ready(struct drone *drone)

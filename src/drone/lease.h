@@ -37,6 +37,12 @@ bool plane_lease_renew(struct plane_lease *lease, const struct plane_deadlines *
  */
 enum plane_lease_step plane_lease_step(struct plane_lease *lease, int64_t now_ms, int64_t retry_ms);
 
+/**
+ * Is a lease that plane_lease_step has just let hold to be renewed now, together with others,
+ * because its time to be renewed comes within `early_ms`?
+ */
+bool plane_lease_renew_early(struct plane_lease *lease, int64_t early_ms, int64_t retry_ms);
+
 /** The connection is new: what was asked on the old one was not. */
 void plane_lease_ask_again(struct plane_lease *lease);
 

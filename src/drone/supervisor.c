@@ -21,6 +21,9 @@
 
 #define RENEW_RETRY_MS 5000
 #define GATHERED_MAX 64
+/* When one lease is to be renewed, those are too whose time comes so soon: in the end all of a
+ * drone's are renewed together, once in the time that one of them lasts. */
+#define RENEW_EARLY_MS 10000
 
 struct backend {
 	struct plane_supervisor *supervisor;
@@ -381,17 +384,13 @@ static void expire(struct backend *backend, enum plane_termination_kind kind)
 			      .reason = PLANE_REASON_KEY_EXPIRED });
 }
 
-static void check_lease(struct backend *backend)
+static bool is_lease_due(struct backend *backend, int64_t now_ms)
 {
-	struct plane_supervisor *supervisor = backend->supervisor;
-	int64_t now_ms = plane_local_clock_now_ms(supervisor->config.clock);
 	switch (plane_lease_step(&backend->lease, now_ms, RENEW_RETRY_MS)) {
 	case PLANE_LEASE_HOLD:
 		break;
 	case PLANE_LEASE_RENEW:
-		supervisor->config.listener.on_renew(
-			supervisor->config.listener.data, backend->name);
-		break;
+		return true;
 	case PLANE_LEASE_SOFT_STOP:
 		expire(backend, PLANE_KIND_SOFT);
 		break;
@@ -399,6 +398,22 @@ static void check_lease(struct backend *backend)
 		expire(backend, PLANE_KIND_HARD);
 		break;
 	}
+	return false;
+}
+
+static bool has_lease(const struct backend *backend)
+{
+	return !backend->is_unrecorded && backend->life.state.status != PLANE_TERMINATED;
+}
+
+static void renew(struct plane_supervisor *supervisor, const char **due, size_t count)
+{
+	struct backend *backend, *next;
+	HASH_ITER (hh, supervisor->backends, backend, next)
+		if (has_lease(backend) &&
+			plane_lease_renew_early(&backend->lease, RENEW_EARLY_MS, RENEW_RETRY_MS))
+			due[count++] = backend->name;
+	supervisor->config.listener.on_renew(supervisor->config.listener.data, due, count);
 }
 
 static void check_grace(struct backend *backend)
@@ -414,6 +429,10 @@ static void check_grace(struct backend *backend)
 void plane_supervisor_tick(struct plane_supervisor *supervisor)
 {
 	struct backend *backend, *next;
+	int64_t now_ms = plane_local_clock_now_ms(supervisor->config.clock);
+	_cleanup_free_ const char **due =
+		plane_alloc_zero(HASH_COUNT(supervisor->backends) + 1, sizeof(*due));
+	size_t due_count = 0;
 	HASH_ITER (hh, supervisor->backends, backend, next) {
 		if (backend->is_unrecorded) {
 			record(backend);
@@ -422,9 +441,12 @@ void plane_supervisor_tick(struct plane_supervisor *supervisor)
 			reap(backend);
 		} else {
 			check_grace(backend); /* neither frees it */
-			check_lease(backend);
+			if (is_lease_due(backend, now_ms))
+				due[due_count++] = backend->name;
 		}
 	}
+	if (due_count)
+		renew(supervisor, due, due_count);
 }
 
 void plane_supervisor_end_all(struct plane_supervisor *supervisor)

@@ -20,8 +20,9 @@ struct plane_supervisor_listener {
 	/** States wait to be recorded: plane_supervisor_settle is to be called within milliseconds.
 	 */
 	void (*on_gathered)(void *data);
-	/** A backend's lease is to be renewed. Asked again until plane_supervisor_renewed. */
-	void (*on_renew)(void *data, const char *backend);
+	/** Leases are to be renewed, of at least one backend. Asked again until
+	 *  plane_supervisor_renewed. */
+	void (*on_renew)(void *data, const char *const *backends, size_t count);
 };
 
 struct plane_supervisor_config {

@@ -13,10 +13,15 @@
 #include "model/backend_state.h"
 
 /* Extensions in the handshake. */
-#define PLANE_EXTENSION_LOGS "logs"     /* drone: LogsRequest, LogsChunk, LogsCancel */
-#define PLANE_EXTENSION_REVOKE "revoke" /* proxy: RevokeTokens */
+#define PLANE_EXTENSION_LOGS "logs"             /* drone: LogsRequest, LogsChunk, LogsCancel */
+#define PLANE_EXTENSION_REVOKE "revoke"         /* proxy: RevokeTokens */
+#define PLANE_EXTENSION_RENEW_KEYS "renew-keys" /* controller: RenewKeys, and its answer */
+#define PLANE_EXTENSION_NO_METRICS "no-metrics" /* controller: has no use for BackendMetrics */
 
 #define PLANE_EXTENSIONS_MAX 8
+
+/** Backends in one RenewKeys at most: its store transaction must not hold up others for long. */
+#define PLANE_RENEW_KEYS_MAX 512
 
 struct plane_handshake {
 	const char *name;
@@ -46,6 +51,7 @@ enum plane_drone_message_kind {
 	PLANE_DRONE_BACKEND_METRICS,
 	PLANE_DRONE_ACK_ACTION,
 	PLANE_DRONE_RENEW_KEY,
+	PLANE_DRONE_RENEW_KEYS, /* extension */
 	PLANE_DRONE_LOGS_CHUNK, /* extension */
 };
 
@@ -58,7 +64,8 @@ struct plane_drone_message {
 	enum plane_drone_message_kind kind;
 	const char *backend;                  /* event, metrics, renew key */
 	const char *action_id;                /* ack */
-	int64_t local_time_ms;                /* heartbeat, renew key */
+	const json_t *backends;               /* renew keys: an array of texts */
+	int64_t local_time_ms;                /* heartbeat, renew key, renew keys */
 	int64_t event_id;                     /* event */
 	int64_t timestamp_ms;                 /* event */
 	struct plane_backend_state state;     /* event */
@@ -81,8 +88,9 @@ enum plane_drone_order_kind {
 	PLANE_ORDER_TERMINATE, /* Action with Terminate */
 	PLANE_ORDER_ACK_EVENT,
 	PLANE_ORDER_RENEW_KEY_RESPONSE,
-	PLANE_ORDER_LOGS_REQUEST, /* extension */
-	PLANE_ORDER_LOGS_CANCEL,  /* extension */
+	PLANE_ORDER_RENEW_KEYS_RESPONSE, /* extension */
+	PLANE_ORDER_LOGS_REQUEST,        /* extension */
+	PLANE_ORDER_LOGS_CANCEL,         /* extension */
 };
 
 struct plane_drone_order {
@@ -93,7 +101,8 @@ struct plane_drone_order {
 	const json_t *executable; /* spawn: opaque here, read by plane_executable_read */
 	const char *key_name, *key_namespace, *key_tag; /* spawn */
 	bool has_deadlines;                             /* renew response: false is a refusal */
-	struct plane_deadlines deadlines;               /* spawn, renew response */
+	struct plane_deadlines deadlines;               /* spawn, renew response, renew keys */
+	const json_t *renewed, *refused;                /* renew keys response: arrays of texts */
 	int64_t fencing_token;                          /* spawn */
 	const char *static_token;                       /* spawn; NULL for none */
 	enum plane_termination_kind termination;        /* terminate */

@@ -53,6 +53,9 @@ json_t *plane_drone_message_write(const struct plane_drone_message *m)
 		return plane_tagged_write("BackendMetrics", write_metrics(m));
 	case PLANE_DRONE_ACK_ACTION:
 		return json_pack("{s:{s:s}}", "AckAction", "action_id", m->action_id);
+	case PLANE_DRONE_RENEW_KEYS:
+		return json_pack("{s:{s:O,s:I}}", "RenewKeys", "backends", m->backends,
+			"local_time", (json_int_t)m->local_time_ms);
 	case PLANE_DRONE_RENEW_KEY:
 		return json_pack("{s:{s:s,s:I}}", "RenewKey", "backend", m->backend, "local_time",
 			(json_int_t)m->local_time_ms);
@@ -98,6 +101,35 @@ static int read_renew(const json_t *json, struct plane_drone_message *m, struct 
 	return result;
 }
 
+static int read_names(
+	const json_t *json, const char *field, const json_t **names, struct plane_error *err)
+{
+	json_t *list = NULL;
+	int result = plane_json_get_any(json, field, PLANE_JSON_REQUIRED, &list, err);
+	if (result < 0)
+		return result;
+	if (!json_is_array(list))
+		return plane_error_set(err, EPROTO, "%s: expected an array", field);
+	if (json_array_size(list) > PLANE_RENEW_KEYS_MAX)
+		return plane_error_set(
+			err, EPROTO, "%s: more than %d", field, PLANE_RENEW_KEYS_MAX);
+	for (size_t i = 0; i < json_array_size(list); i++)
+		if (!json_is_string(json_array_get(list, i)))
+			return plane_error_set(err, EPROTO, "%s: expected texts", field);
+	*names = list;
+	return 0;
+}
+
+static int read_renew_keys(
+	const json_t *json, struct plane_drone_message *m, struct plane_error *err)
+{
+	m->kind = PLANE_DRONE_RENEW_KEYS;
+	int result = read_names(json, "backends", &m->backends, err);
+	return result < 0 ? result
+			  : plane_json_get_int(json, "local_time", PLANE_JSON_REQUIRED, INT64_MIN,
+				    INT64_MAX, &m->local_time_ms, err);
+}
+
 static int read_chunk(const json_t *json, struct plane_drone_message *m, struct plane_error *err)
 {
 	int result = plane_json_get_int(
@@ -136,6 +168,8 @@ static int read_drone_content(const char *tag, const json_t *content, struct pla
 		m->kind = PLANE_DRONE_RENEW_KEY;
 		return read_renew(content, m, err);
 	}
+	if (strcmp(tag, "RenewKeys") == 0)
+		return read_renew_keys(content, m, err);
 	if (strcmp(tag, "LogsChunk") == 0) {
 		m->kind = PLANE_DRONE_LOGS_CHUNK;
 		return read_chunk(content, m, err);
@@ -195,6 +229,9 @@ json_t *plane_drone_order_write(const struct plane_drone_order *o)
 		return json_pack("{s:{s:s,s:o}}", "RenewKeyResponse", "backend", o->backend,
 			"deadlines",
 			o->has_deadlines ? write_deadlines(&o->deadlines) : json_null());
+	case PLANE_ORDER_RENEW_KEYS_RESPONSE:
+		return json_pack("{s:{s:O,s:O,s:o}}", "RenewKeysResponse", "renewed", o->renewed,
+			"refused", o->refused, "deadlines", write_deadlines(&o->deadlines));
 	case PLANE_ORDER_LOGS_REQUEST:
 		return json_pack("{s:{s:I,s:s,s:I,s:b}}", "LogsRequest", "request_id",
 			(json_int_t)o->request_id, "backend_id", o->backend, "tail",
@@ -313,6 +350,20 @@ static int read_renew_response(
 	return result < 0 || !deadlines ? result : read_deadlines(deadlines, &o->deadlines, err);
 }
 
+static int read_renew_keys_response(
+	const json_t *json, struct plane_drone_order *o, struct plane_error *err)
+{
+	json_t *deadlines = NULL;
+	o->kind = PLANE_ORDER_RENEW_KEYS_RESPONSE;
+	int result = read_names(json, "renewed", &o->renewed, err);
+	if (result == 0)
+		result = read_names(json, "refused", &o->refused, err);
+	if (result == 0)
+		result = plane_json_get_object(
+			json, "deadlines", PLANE_JSON_REQUIRED, &deadlines, err);
+	return result < 0 ? result : read_deadlines(deadlines, &o->deadlines, err);
+}
+
 static int read_logs_request(
 	const json_t *json, struct plane_drone_order *o, struct plane_error *err)
 {
@@ -343,6 +394,8 @@ static int read_order_content(const char *tag, const json_t *content, struct pla
 	}
 	if (strcmp(tag, "RenewKeyResponse") == 0)
 		return read_renew_response(content, o, err);
+	if (strcmp(tag, "RenewKeysResponse") == 0)
+		return read_renew_keys_response(content, o, err);
 	if (strcmp(tag, "LogsRequest") == 0)
 		return read_logs_request(content, o, err);
 	if (strcmp(tag, "LogsCancel") == 0) {

@@ -211,6 +211,7 @@ static int ping(struct plane_store *base, struct plane_error *err)
 static void close_store(struct plane_store *base)
 {
 	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	plane_db_group_finish(&store->group);
 	plane_db_close(&store->reader);
 	plane_db_close(&store->writer);
 	plane_closep(&store->wal_fd);
@@ -241,7 +242,7 @@ static const struct plane_store_impl sqlite_impl = {
 	.cluster_members = plane_sqlite_cluster_members,
 	.key_find = plane_sqlite_key_find,
 	.key_remove_expired = plane_sqlite_key_remove_expired,
-	.key_renew = plane_sqlite_key_renew,
+	.keys_renew = plane_sqlite_keys_renew,
 	.token_create = plane_sqlite_token_create,
 	.token_revoke = plane_sqlite_token_revoke,
 	.spawn = plane_sqlite_spawn,
@@ -331,8 +332,10 @@ struct plane_store *plane_sqlite_store_open(
 			err);
 	if (result == 0)
 		result = open_wal(store, path, err);
-	if (result == 0)
+	if (result == 0) {
+		plane_db_group_init(&store->group, &store->writer);
 		return &store->base;
+	}
 	close_store(&store->base);
 	return NULL;
 }

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "store/sqlite_db.h"
+#include "store/sqlite_group.h"
 #include "store/store_impl.h"
 
 /** Where the store reads the time; tests give their own. */
@@ -22,7 +23,8 @@ struct plane_store *plane_sqlite_store_open(
 struct plane_sqlite_store {
 	struct plane_store base;
 	struct plane_db writer;
-	struct plane_db reader; /* sees what the writer has committed */
+	struct plane_db_group group; /* small writes of many threads, on the writer */
+	struct plane_db reader;      /* sees what the writer has committed */
 	bool is_synchronous_full;
 	int wal_fd; /* of the writer's write-ahead log; -1 until it is there */
 	struct plane_store_clock clock;
@@ -69,7 +71,7 @@ PLANE_STORE_FUNCTION(cluster_members);
 /* sqlite_keys.c */
 PLANE_STORE_FUNCTION(key_find);
 PLANE_STORE_FUNCTION(key_remove_expired);
-PLANE_STORE_FUNCTION(key_renew);
+PLANE_STORE_FUNCTION(keys_renew);
 PLANE_STORE_FUNCTION(token_create);
 PLANE_STORE_FUNCTION(token_revoke);
 PLANE_STORE_FUNCTION(spawn);

@@ -57,20 +57,24 @@ int plane_sqlite_key_remove_expired(
 	return result;
 }
 
-int plane_sqlite_key_renew(struct plane_store *base, const char *backend, int64_t node_id,
-	int64_t lease_ms, bool *is_renewed, struct plane_error *err)
+int plane_sqlite_keys_renew(struct plane_store *base, const char *const *backends, size_t count,
+	int64_t node_id, int64_t lease_ms, bool *is_renewed, struct plane_error *err)
 {
 	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
-	int64_t changed = 0;
+	_cleanup_free_ int64_t *changed = plane_alloc_zero(count + 1, sizeof(*changed));
 	if (plane_db_begin(&store->writer, err) < 0)
 		return err->code;
-	int result = plane_db_run(&store->writer, &changed, err,
-		"UPDATE backend_key SET expires_at = ? WHERE backend = ? AND EXISTS (SELECT 1 FROM "
-		"backend b WHERE b.id = backend_key.backend AND b.drone_id = ?)",
-		"iti", plane_sqlite_now(store) + lease_ms, backend, node_id);
+	int64_t expires_at = plane_sqlite_now(store) + lease_ms;
+	int result = 0;
+	for (size_t i = 0; i < count && result == 0; i++)
+		result = plane_db_run(&store->writer, &changed[i], err,
+			"UPDATE backend_key SET expires_at = ? WHERE backend = ? AND EXISTS "
+			"(SELECT 1 FROM backend b WHERE b.id = backend_key.backend AND b.drone_id "
+			"= ?)",
+			"iti", expires_at, backends[i], node_id);
 	result = plane_db_end(&store->writer, result, err);
-	if (result == 0)
-		*is_renewed = changed > 0;
+	for (size_t i = 0; i < count && result == 0; i++)
+		is_renewed[i] = changed[i] > 0;
 	return result;
 }
 
@@ -85,13 +89,22 @@ static int insert_token(struct plane_sqlite_store *store, const struct plane_sto
 	return result;
 }
 
+struct token_write {
+	struct plane_sqlite_store *store;
+	const struct plane_store_token *token;
+};
+
+static int write_token(void *data, struct plane_error *err)
+{
+	const struct token_write *write = data;
+	return insert_token(write->store, write->token, err);
+}
+
 int plane_sqlite_token_create(
 	struct plane_store *base, const struct plane_store_token *token, struct plane_error *err)
 {
-	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
-	if (plane_db_begin(&store->writer, err) < 0)
-		return err->code;
-	return plane_db_end(&store->writer, insert_token(store, token, err), err);
+	struct token_write write = { PLANE_SQLITE_STORE(base), token };
+	return plane_db_group_run(&write.store->group, write_token, &write, err);
 }
 
 int plane_sqlite_token_revoke(

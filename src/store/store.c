@@ -97,10 +97,10 @@ int plane_store_key_remove_expired(
 	return store->impl->key_remove_expired(store, backend, is_removed, err);
 }
 
-int plane_store_key_renew(struct plane_store *store, const char *backend, int64_t node_id,
-	int64_t lease_ms, bool *is_renewed, struct plane_error *err)
+int plane_store_keys_renew(struct plane_store *store, const char *const *backends, size_t count,
+	int64_t node_id, int64_t lease_ms, bool *is_renewed, struct plane_error *err)
 {
-	return store->impl->key_renew(store, backend, node_id, lease_ms, is_renewed, err);
+	return store->impl->keys_renew(store, backends, count, node_id, lease_ms, is_renewed, err);
 }
 
 int plane_store_token_create(

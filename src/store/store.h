@@ -114,9 +114,10 @@ int plane_store_key_find(struct plane_store *store, const char *key_namespace, c
 /** Removes the key of a backend if it is (still) expired. */
 int plane_store_key_remove_expired(
 	struct plane_store *store, const char *backend, bool *is_removed, struct plane_error *err);
-/** Extends the lease to `lease_ms` from now if `node_id` runs the backend and holds its key. */
-int plane_store_key_renew(struct plane_store *store, const char *backend, int64_t node_id,
-	int64_t lease_ms, bool *is_renewed, struct plane_error *err);
+/** Extends each lease to `lease_ms` from now whose backend `node_id` runs and holds the key of;
+ *  `is_renewed[i]` says whether `backends[i]` was one. */
+int plane_store_keys_renew(struct plane_store *store, const char *const *backends, size_t count,
+	int64_t node_id, int64_t lease_ms, bool *is_renewed, struct plane_error *err);
 
 struct plane_store_token {
 	const char *token, *secret_token, *backend;

@@ -30,8 +30,8 @@ struct plane_store_impl {
 		struct plane_store_held_key *key, struct plane_error *err);
 	int (*key_remove_expired)(struct plane_store *store, const char *backend, bool *is_removed,
 		struct plane_error *err);
-	int (*key_renew)(struct plane_store *store, const char *backend, int64_t node_id,
-		int64_t lease_ms, bool *is_renewed, struct plane_error *err);
+	int (*keys_renew)(struct plane_store *store, const char *const *backends, size_t count,
+		int64_t node_id, int64_t lease_ms, bool *is_renewed, struct plane_error *err);
 	int (*token_create)(struct plane_store *store, const struct plane_store_token *token,
 		struct plane_error *err);
 	int (*token_revoke)(struct plane_store *store, const char *backend, const char *user,

@@ -50,6 +50,29 @@ static void a_new_connection_is_asked_at_once(void **state)
 	assert_int_equal(plane_lease_step(&lease, 31001, RETRY_MS), PLANE_LEASE_RENEW);
 }
 
+static void a_lease_is_renewed_with_others_shortly_before_its_time(void **state)
+{
+	struct plane_lease lease = granted();
+	(void)state;
+	assert_int_equal(plane_lease_step(&lease, 19999, RETRY_MS), PLANE_LEASE_HOLD);
+	assert_false(plane_lease_renew_early(&lease, 10000, RETRY_MS));
+	assert_int_equal(plane_lease_step(&lease, 20000, RETRY_MS), PLANE_LEASE_HOLD);
+	assert_true(plane_lease_renew_early(&lease, 10000, RETRY_MS));
+	assert_false(plane_lease_renew_early(&lease, 10000, RETRY_MS)); /* its answer may come */
+	assert_int_equal(plane_lease_step(&lease, 25000, RETRY_MS), PLANE_LEASE_HOLD);
+	assert_true(plane_lease_renew_early(&lease, 10000, RETRY_MS));
+	assert_true(plane_lease_renew(&lease, &(struct plane_deadlines){ 55000, 65000, 75000 }));
+	assert_int_equal(plane_lease_step(&lease, 30000, RETRY_MS), PLANE_LEASE_HOLD);
+}
+
+static void an_expired_lease_is_not_renewed_with_others(void **state)
+{
+	struct plane_lease lease = granted();
+	(void)state;
+	assert_int_equal(plane_lease_step(&lease, 40000, RETRY_MS), PLANE_LEASE_SOFT_STOP);
+	assert_false(plane_lease_renew_early(&lease, 10000, RETRY_MS));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -57,6 +80,8 @@ int main(void)
 		cmocka_unit_test(lease_stays_expired_if_the_clock_jumps_back),
 		cmocka_unit_test(a_renewal_that_was_overtaken_shortens_nothing),
 		cmocka_unit_test(a_new_connection_is_asked_at_once),
+		cmocka_unit_test(a_lease_is_renewed_with_others_shortly_before_its_time),
+		cmocka_unit_test(an_expired_lease_is_not_renewed_with_others),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

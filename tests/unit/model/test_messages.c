@@ -56,6 +56,7 @@ static const char *const drone_messages[] = {
 	"\"mem_inactive\":4,\"mem_unevictable\":5,\"mem_limit\":6,\"cpu_used\":7,\"sys_cpu\":8}}",
 	"{\"AckAction\":{\"action_id\":\"ak-xxxxxxxxxxxxxx\"}}",
 	"{\"RenewKey\":{\"backend\":\"abc\",\"local_time\":1700000000000}}",
+	"{\"RenewKeys\":{\"backends\":[\"abc\",\"def\"],\"local_time\":1700000000000}}",
 	"{\"LogsChunk\":{\"request_id\":1,\"data\":\"line\\n\",\"end\":false}}",
 	"{\"LogsChunk\":{\"request_id\":1,\"data\":\"\",\"end\":true,\"error\":\"gone\"}}",
 };
@@ -86,6 +87,9 @@ static const char *const drone_orders[] = {
 	"at\":2,"
 	"\"hard_terminate_at\":3}}}",
 	"{\"RenewKeyResponse\":{\"backend\":\"abc\",\"deadlines\":null}}",
+	"{\"RenewKeysResponse\":{\"renewed\":[\"abc\"],\"refused\":[],\"deadlines\":{\"renew_at\":"
+	"1,"
+	"\"soft_terminate_at\":2,\"hard_terminate_at\":3}}}",
 	"{\"LogsRequest\":{\"request_id\":4,\"backend_id\":\"abc\",\"tail\":-1,\"follow\":true}}",
 	"{\"LogsCancel\":{\"request_id\":4}}",
 };

@@ -170,10 +170,16 @@ static void a_lease_expires_by_the_boot_clock_and_renews(void **state)
 	assert_int_equal(plane_store_key_find(store, "", "k", &key, &err), 0);
 	assert_true(key.is_live);
 	pass_ms(50000);
-	assert_int_equal(plane_store_key_renew(store, "b1", drone + 1, 60000, &is_done, &err), 0);
-	assert_false(is_done);
-	assert_int_equal(plane_store_key_renew(store, "b1", drone, 60000, &is_done, &err), 0);
-	assert_true(is_done);
+	const char *const backends[] = { "b1", "nobody", "b2" };
+	bool is_renewed[3] = { true, true, true };
+	assert_int_equal(spawn("b2", "k2", NULL), 0);
+	assert_int_equal(
+		plane_store_keys_renew(store, backends, 3, drone + 1, 60000, is_renewed, &err), 0);
+	assert_false(is_renewed[0] || is_renewed[1] || is_renewed[2]);
+	assert_int_equal(
+		plane_store_keys_renew(store, backends, 3, drone, 60000, is_renewed, &err), 0);
+	assert_true(is_renewed[0] && is_renewed[2]);
+	assert_false(is_renewed[1]);
 	pass_ms(59999);
 	assert_int_equal(plane_store_key_remove_expired(store, "b1", &is_done, &err), 0);
 	assert_false(is_done);
@@ -308,7 +314,9 @@ static void backends_of_a_drone_that_speaks_are_not_lost(void **state)
 	assert_int_equal(spawn("running", "k2", NULL), 0);
 	assert_true(report("running", PLANE_READY));
 	pass_ms(100000);
-	assert_int_equal(plane_store_key_renew(store, "running", drone, 60000, &is_done, &err), 0);
+	assert_int_equal(plane_store_keys_renew(store, &(const char *){ "running" }, 1, drone,
+				 60000, &is_done, &err),
+		0);
 	assert_int_equal(plane_store_drone_heartbeat(store, drone, 78, &err), 0);
 	assert_int_equal(plane_store_mark_lost(store, 30000, &lost, &err), 0);
 	assert_int_equal(lost.count, 1); /* the order that nobody took, and its lease is over */
@@ -444,11 +452,83 @@ static void wrong_databases_are_told(void **state)
 	assert_non_null(strstr(err.message, "unknown option"));
 }
 
+#define WRITERS 8
+#define TOKENS_EACH 50
+
+struct writer {
+	pthread_t thread;
+	int number, refused, failed;
+};
+
+/* Every fifth token is for a backend that does not exist. */
+static void *write_tokens(void *data)
+{
+	struct writer *writer = data;
+	_cleanup_json_ json_t *auth = json_object();
+	for (int i = 0; i < TOKENS_EACH; i++) {
+		char name[32];
+		struct plane_error own = { 0 };
+		snprintf(name, sizeof(name), "tok-%d-%d", writer->number, i);
+		struct plane_store_token token = { name, "secret", i % 5 ? "b1" : "nobody", "alice",
+			auth, 60000 };
+		int result = plane_store_token_create(store, &token, &own);
+		writer->refused += result == -ENOENT;
+		writer->failed += result < 0 && result != -ENOENT;
+	}
+	return NULL;
+}
+
+static void tokens_of_many_threads_are_stored_but_those_that_are_refused(void **state)
+{
+	struct writer writers[WRITERS] = { 0 };
+	assert_int_equal(spawn("b1", "k", NULL), 0);
+	for (int i = 0; i < WRITERS; i++) {
+		writers[i].number = i;
+		assert_int_equal(
+			pthread_create(&writers[i].thread, NULL, write_tokens, &writers[i]), 0);
+	}
+	for (int i = 0; i < WRITERS; i++) {
+		pthread_join(writers[i].thread, NULL);
+		assert_int_equal(writers[i].refused, TOKENS_EACH / 5);
+		assert_int_equal(writers[i].failed, 0);
+	}
+	for (int i = 0; i < WRITERS * TOKENS_EACH; i++) {
+		char name[32];
+		struct plane_store_route route;
+		bool is_found = false;
+		snprintf(name, sizeof(name), "tok-%d-%d", i / TOKENS_EACH, i % TOKENS_EACH);
+		assert_int_equal(plane_store_route_find(store, name, &is_found, &route, &err), 0);
+		assert_int_equal(is_found, i % TOKENS_EACH % 5 != 0);
+		if (is_found)
+			plane_store_route_finish(&route);
+	}
+}
+
+/* A transaction that cannot be committed must tell so to each of those in it. */
+static void tokens_that_cannot_be_written_are_told_and_later_ones_are_stored(void **state)
+{
+	struct plane_sqlite_store *sqlite = PLANE_SQLITE_STORE(store);
+	_cleanup_json_ json_t *auth = json_object();
+	struct plane_store_token token = { "tok", "secret", "b1", "alice", auth, 60000 };
+	struct plane_store_route route;
+	bool is_found = true;
+	assert_int_equal(spawn("b1", "k", NULL), 0);
+	assert_int_equal(plane_db_script(&sqlite->writer, "PRAGMA query_only=1", &err), 0);
+	assert_true(plane_store_token_create(store, &token, &err) < 0);
+	assert_string_not_equal(err.message, "");
+	assert_int_equal(plane_db_script(&sqlite->writer, "PRAGMA query_only=0", &err), 0);
+	assert_int_equal(plane_store_route_find(store, "tok", &is_found, &route, &err), 0);
+	assert_false(is_found);
+	assert_int_equal(plane_store_token_create(store, &token, &err), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(tokens_of_many_threads_are_stored_but_those_that_are_refused),
+		TEST(tokens_that_cannot_be_written_are_told_and_later_ones_are_stored),
 		TEST(states_reported_together_are_judged_one_after_the_other),
 		TEST(a_backend_lives_and_frees_its_key),
 		TEST(a_lease_expires_by_the_boot_clock_and_renews),
