@@ -27,6 +27,7 @@ int plane_image_resolve(const char *images_dir, const char *name, struct plane_i
 	*image = (struct plane_image){ .name = plane_strdup(name),
 		.rootfs_path = plane_strdupf("%s/image", directory),
 		.argv = plane_alloc_zero(3, sizeof(char *)),
+		.env = plane_alloc_zero(1, sizeof(char *)),
 		.workdir = plane_strdup("/"),
 		.lock_fd = -1 };
 	image->argv[0] = plane_strdup(command);
@@ -50,6 +51,7 @@ void plane_image_finish(struct plane_image *image)
 	for (char **word = image->argv; word && *word; word++)
 		free(*word);
 	free(image->argv);
+	free(image->env);
 	free(image->name);
 	free(image->rootfs_path);
 	free(image->workdir);
