@@ -61,6 +61,15 @@ def claims(data):
                   if path.name.isdigit() and read(path) == directory)
 
 
+def claims_of_others(data):
+    """Ranges that other instances hold now: one that is given back is soon somebody else's."""
+    if not CLAIMS.is_dir():
+        return set()
+    own = claims(data)
+    return {int(path.name) for path in CLAIMS.iterdir()
+            if path.name.isdigit() and int(path.name) not in own}
+
+
 def sandbox_of(process, slots):
     """(slot, index, is_shim) of a process of a sandbox, or None."""
     is_shim = process.words[0] == "plane-shim" and process.uid == 0

@@ -56,6 +56,7 @@ class Leaks:
         data, instance = self.data, self.serve.instance
         self.claims = inventory.claims(data)
         self.slots.update(self.claims)
+        self.slots -= inventory.claims_of_others(data)
         self.roles = {role: self.serve.child(role) for role in ROLES} if self.is_up() else {}
         self.all = {process.pid: process for process in inventory.processes()}
         self.shims, self.inside = collections.defaultdict(list), collections.defaultdict(list)

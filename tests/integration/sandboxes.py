@@ -50,8 +50,7 @@ def instance():
         serve.start()
         yield serve
         serve.stop()
-        left = serve.leftovers()
-        assert left == [], left
+        serve.leaks.wait_clean()
 
 
 def get(connection, path=""):

@@ -19,8 +19,7 @@ def plane():
         serve.start()
         yield serve
         serve.stop()
-        left = serve.leftovers()
-        assert left == [], left
+        serve.leaks.wait_clean()
 
 
 def ask(plane, path, method="GET", headers=None):
