@@ -18,6 +18,8 @@ struct message {
 	struct plane_buffer body; /* without chunks */
 	bool is_complete, has_trailers;
 	bool is_used; /* something was made of it already */
+	size_t begin; /* in the stream */
+	bool is_head_request;
 };
 
 struct messages {
@@ -92,6 +94,8 @@ static bool read_one(struct messages *messages, const struct plane_buffer *strea
 	if (result != PLANE_HTTP1_DONE)
 		return false;
 	messages->count++;
+	message->begin = messages->end;
+	message->is_head_request = is_head_request;
 	size_t end = read_body(message, bytes, message->head.len, len, is_over);
 	messages->is_bad = end == SIZE_MAX;
 	if (end != SIZE_MAX)
@@ -280,12 +284,11 @@ static void check_request(const struct message *request, struct messages *client
 static void check_requests(const struct world_peer *backend, struct messages *clients,
 	struct messages *requests, struct messages *responses)
 {
-	size_t at = 0;
 	read_requests(requests, &backend->received);
 	read_responses(responses, &backend->sent, requests, backend->fd < 0);
 	for (size_t i = 0; i < requests->count; i++) {
 		check_request(&requests->list[i], clients);
-		at = (size_t)(requests->list[i].head.method.data - backend->received.data);
+		size_t at = requests->list[i].begin;
 		fuzz_compare_request(backend->received.data + at, backend->received.len - at);
 		if (requests->list[i].head.is_upgrade && is_switching(responses))
 			return;
@@ -347,7 +350,10 @@ static void check_responses(const struct world_peer *client, const struct messag
 	read_responses(&responses, &client->received, requests, client->is_ended);
 	for (size_t i = 0; i < responses.count; i++) {
 		const struct plane_http1_head *head = &responses.list[i].head;
+		size_t at = responses.list[i].begin;
 		check_response(&responses.list[i], answers, count);
+		fuzz_compare_response(client->received.data + at, client->received.len - at,
+			responses.list[i].is_head_request);
 		finals += head->status >= 200 || head->status == 101;
 		/* one that says it is the last one is, and the others are told apart */
 		if (head->status >= 200 && !head->is_keep_alive)
