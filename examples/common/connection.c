@@ -87,7 +87,8 @@ void web_connection_answer(struct web_connection *c, const struct web_answer *an
 	set_state(c, ends ? WEB_ENDING : WEB_ANSWERED);
 	c->last_write_ms = c->server->now_ms;
 	if (answer->delay_ms > 0) {
-		c->held_until_ms = c->server->now_ms + answer->delay_ms;
+		/* the clock lost its fraction: never early */
+		c->held_until_ms = c->server->now_ms + answer->delay_ms + 1;
 		if (c->held_until_ms < c->server->next_timer_ms)
 			c->server->next_timer_ms = c->held_until_ms;
 	}
