@@ -249,11 +249,28 @@ static void watch_listener(struct plane_worker *worker, bool is_on)
 }
 
 /* The listener stays ready while somebody waits there, so it is not looked at for a while. */
-static void pause_accepting(struct plane_worker *worker)
+static void pause_accepting(struct plane_worker *worker, int error)
 {
-	plane_error("accept a connection: %s", strerror(errno));
+	plane_error("accept a connection: %s", strerror(error));
 	worker->accept_again_ms = worker->now_ms + ACCEPT_PAUSE_MS;
 	watch_listener(worker, false);
+}
+
+/* After attempt `*i` of this turn failed with `error`: whether to make another one. */
+static bool goes_on_accepting(struct plane_worker *worker, int error, int *i)
+{
+	bool is_out_of_files = error == EMFILE || error == ENFILE;
+	if (is_out_of_files && *i > 0)
+		return false; /* said before it is looked whether anybody is there */
+	if (is_out_of_files && plane_pool_drop_oldest(worker->pool)) {
+		*i = -1; /* what is idle makes room for who is there */
+		return true;
+	}
+	if (is_out_of_files || error == ENOMEM || error == ENOBUFS) {
+		pause_accepting(worker, error);
+		return false;
+	}
+	return error == EINTR || error == ECONNABORTED; /* else nobody is there any more */
 }
 
 static void accept_some(struct plane_worker *worker)
@@ -267,17 +284,8 @@ static void accept_some(struct plane_worker *worker)
 			refuse(worker, fd);
 		} else if (fd >= 0) {
 			add_conn(worker, fd, &peer);
-		} else if (i > 0 && (errno == EMFILE || errno == ENFILE)) {
-			return; /* said before it is looked whether anybody is there */
-		} else if ((errno == EMFILE || errno == ENFILE) &&
-			   plane_pool_drop_oldest(worker->pool)) {
-			i = -1; /* what is idle makes room for who is there */
-		} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
-			   errno == ENOBUFS) {
-			pause_accepting(worker);
+		} else if (!goes_on_accepting(worker, errno, &i)) {
 			return;
-		} else if (errno != EINTR && errno != ECONNABORTED) {
-			return; /* nobody is there any more */
 		}
 	}
 }

@@ -25,7 +25,7 @@
 #define DEPTH 2000 /* more than descriptors that a process may have */
 
 static const struct attempt *const tables[] = { kernel_attempts, process_attempts, file_attempts,
-	network_attempts, bound_attempts };
+	network_attempts, bound_attempts, NULL };
 
 struct outcome { /* in memory shared with the process that tries */
 	long result;
@@ -117,7 +117,7 @@ static void add_attempt(struct web_buffer *json, const struct attempt *attempt)
 static void try_everything(struct web_buffer *json)
 {
 	web_buffer_append_text(json, "{");
-	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++)
+	for (size_t i = 0; tables[i]; i++)
 		for (const struct attempt *attempt = tables[i]; attempt->name; attempt++)
 			add_attempt(json, attempt);
 	web_buffer_append_text(json, "}");
