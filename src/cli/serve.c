@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,12 +23,14 @@
 #include "cli/flags.h"
 #include "cli/paths.h"
 #include "cli/serve_child.h"
+#include "cli/serve_lock.h"
 #include "model/names.h"
 #include "net/address.h"
 
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 5000
 #define HEALTHY_MS 10000
+#define FORMER_ROLES_MS 60000 /* until those of a killed `plane serve` have stopped */
 #define WORDS_MAX 40
 
 enum role { ROLE_CONTROLLER, ROLE_DRONE, ROLE_PROXY, ROLE_COUNT };
@@ -59,7 +60,7 @@ struct serve {
 	const char *data_dir_flag, *listen, *proxy_listen, *cluster, *egress, *mount_base;
 	const char *root_redirect_url, *drone_metrics, *proxy_metrics;
 	char *data_dir, *controller_dir, *controller_url;
-	int lock_fd, exe_fd;
+	int lock_fd, roles_fd, exe_fd;
 	uid_t uid;
 	gid_t gid;
 	uv_loop_t loop;
@@ -261,6 +262,7 @@ static void start_child(struct child *child)
 	write_command(child);
 	struct plane_child_plan plan = { .argv = child->words,
 		.exe_fd = serve->exe_fd,
+		.roles_fd = serve->roles_fd,
 		.is_privileged = child->role == ROLE_DRONE,
 		.uid = serve->uid,
 		.gid = serve->gid,
@@ -321,7 +323,7 @@ static void child_ended(struct child *child, int status)
 		(void)plane_fail(
 			"the %s could not start; the lines above say why", role_names[child->role]);
 		serve->exit_status = 1;
-		begin_stop(serve, true);
+		begin_stop(serve, false); /* those that a former run left are not to blame */
 	} else {
 		restart_later(child);
 	}
@@ -389,27 +391,6 @@ static void on_stop_signal(uv_signal_t *signal, int number)
 
 /* ---- setting up ---- */
 
-static int take_lock(struct serve *serve, struct plane_error *err)
-{
-	_cleanup_free_ char *path = plane_strdupf("%s/serve.lock", serve->data_dir);
-	char owner[32] = "";
-	serve->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (serve->lock_fd < 0)
-		return plane_error_errno(err, "open %s", path);
-	if (flock(serve->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-		ssize_t got = pread(serve->lock_fd, owner, sizeof(owner) - 1, 0);
-		owner[got > 0 ? got : 0] = '\0';
-		return plane_error_set(err, EBUSY,
-			"the data directory %s is used by another `plane serve` (process %s): stop "
-			"that one, or choose another with --data-dir",
-			serve->data_dir, owner);
-	}
-	snprintf(owner, sizeof(owner), "%d", getpid());
-	if (ftruncate(serve->lock_fd, 0) < 0 || pwrite(serve->lock_fd, owner, strlen(owner), 0) < 0)
-		return plane_error_errno(err, "write %s", path);
-	return 0;
-}
-
 static int own_directory(struct serve *serve, const char *path, struct plane_error *err)
 {
 	int result = plane_file_make_directories(path, 0700, err);
@@ -445,8 +426,11 @@ static int set_up(struct serve *serve, struct plane_error *err)
 	if (!serve->data_dir)
 		return err->code;
 	serve->controller_dir = plane_controller_dir(serve->data_dir);
-	result = take_lock(serve, err);
-	if (result == 0)
+	result = serve->lock_fd = plane_serve_lock(serve->data_dir, err);
+	if (result >= 0)
+		result = serve->roles_fd =
+			plane_serve_lock_roles(serve->data_dir, FORMER_ROLES_MS, err);
+	if (result >= 0)
 		result = plane_child_user(&serve->uid, &serve->gid, err);
 	if (result == 0)
 		result = own_directory(serve, serve->controller_dir, err);
@@ -492,10 +476,11 @@ static int run(struct serve *serve)
 static int serve_all(struct serve *serve)
 {
 	struct plane_error err = { 0 };
-	serve->lock_fd = serve->exe_fd = -1;
+	serve->lock_fd = serve->roles_fd = serve->exe_fd = -1;
 	plane_log_start("serve");
 	int status = set_up(serve, &err) < 0 ? plane_fail("%s", err.message) : run(serve);
 	plane_closep(&serve->lock_fd);
+	plane_closep(&serve->roles_fd);
 	plane_closep(&serve->exe_fd);
 	free(serve->data_dir);
 	free(serve->controller_dir);

@@ -79,16 +79,15 @@ static void drop_privileges(const struct plane_child_plan *plan)
 		die("give up new privileges");
 }
 
-static void set_descriptors(int ready_fd)
+static void set_descriptors(int ready_fd, int roles_fd)
 {
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0)
 		die("open /dev/null");
-	if (ready_fd == PLANE_CHILD_READY_FD ? fcntl(ready_fd, F_SETFD, 0) < 0
-					     : dup2(ready_fd, PLANE_CHILD_READY_FD) < 0)
-		die("pass on the readiness pipe");
+	if (dup2(ready_fd, PLANE_CHILD_READY_FD) < 0 || dup2(roles_fd, PLANE_CHILD_ROLES_FD) < 0)
+		die("pass on the readiness pipe and the lock");
 	/* the program's own descriptor is close-on-exec and goes with the exec */
-	if (close_range(PLANE_CHILD_READY_FD + 1, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+	if (close_range(PLANE_CHILD_ROLES_FD + 1, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
 		die("close descriptors");
 }
 
@@ -100,7 +99,7 @@ static _Noreturn void become(const struct plane_child_plan *plan, int ready_fd, 
 		die("set up the process");
 	if (plan->state_dir)
 		mount_state(plan->state_dir);
-	set_descriptors(ready_fd);
+	set_descriptors(ready_fd, plan->roles_fd);
 	if (!plan->is_privileged)
 		drop_privileges(plan);
 	/* after the change of user, which would clear it */
@@ -127,9 +126,11 @@ pid_t plane_child_start(const struct plane_child_plan *plan, int *ready_fd, stru
 		/* above the descriptors that are set up for the child */
 		int exe_fd = fcntl(plan->exe_fd, F_DUPFD_CLOEXEC, 10);
 		int pipe_fd = fcntl(write_end, F_DUPFD_CLOEXEC, 10);
+		int roles_fd = fcntl(plan->roles_fd, F_DUPFD_CLOEXEC, 10);
 		struct plane_child_plan own = *plan;
 		own.exe_fd = exe_fd;
-		if (exe_fd < 0 || pipe_fd < 0)
+		own.roles_fd = roles_fd;
+		if (exe_fd < 0 || pipe_fd < 0 || roles_fd < 0)
 			die("duplicate descriptors");
 		become(&own, pipe_fd, parent);
 	}

@@ -10,6 +10,8 @@
 
 /** The descriptor on which a child tells that it is ready. */
 #define PLANE_CHILD_READY_FD 3
+/** A lock that a child holds as long as it lives; it does nothing with it. */
+#define PLANE_CHILD_ROLES_FD 4
 
 /** Where a child that may not walk the data directory's parents finds its state. */
 #define PLANE_CHILD_STATE_DIR "/run/plane/state"
@@ -17,6 +19,7 @@
 struct plane_child_plan {
 	char *const *argv; /* argv[0] is "plane" */
 	int exe_fd;        /* this program */
+	int roles_fd;      /* becomes PLANE_CHILD_ROLES_FD */
 	bool is_privileged;
 	uid_t uid; /* unless privileged */
 	gid_t gid;
