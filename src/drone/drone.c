@@ -17,6 +17,7 @@
 #include "drone/agent.h"
 #include "drone/metrics.h"
 #include "model/names.h"
+#include "runtime/native/disk.h"
 
 #define TICK_MS 250
 #define SETTLE_MS 5  /* longer than a backend that starts at once needs until it is ready */
@@ -104,12 +105,22 @@ static void on_warm(void *data, const struct plane_error *err)
 	tell_if_ready(drone);
 }
 
+static bool is_known(void *data, const char *backend)
+{
+	struct drone *drone = data;
+	bool is_known = true; /* when in doubt */
+	return plane_journal_knows(drone->journal, backend, &is_known, NULL) < 0 || is_known;
+}
+
 static void prune(struct drone *drone)
 {
+	_cleanup_free_ char *logs = plane_strdupf("%s/logs", drone->config->data_dir);
 	struct plane_error err = { 0 };
 	int64_t before_ms = plane_local_clock_now_ms(&drone->clock) - KEEP_ENDED_MS;
 	if (plane_journal_prune(drone->journal, before_ms, &err) < 0)
 		plane_warn("forget old backends: %s", err.message);
+	else
+		(void)plane_disk_remove_logs(logs, INT64_MAX, is_known, drone);
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -159,11 +170,14 @@ static void on_signal(uv_signal_t *signal, int number)
 	if (drone->is_stopping)
 		return;
 	drone->is_stopping = true;
+	struct plane_supervisor_counts counts = plane_supervisor_count(drone->supervisor);
 	plane_info("stopping: backends %s", ends_backends ? "are ended" : "run on");
-	drone->is_removing = ends_backends;
+	/* without any, nothing on the host is needed until the next start, which may never be */
+	drone->is_removing = ends_backends || counts.running + counts.ending == 0;
 	plane_agent_refuse_orders(drone->agent);
-	if (ends_backends) {
+	if (ends_backends)
 		plane_supervisor_end_all(drone->supervisor);
+	if (drone->is_removing) {
 		impl->remove_all(drone->runtime, on_runtime_closed, drone);
 	} else {
 		impl->close(drone->runtime, on_runtime_closed, drone);
@@ -278,6 +292,9 @@ static int start_and_serve(struct drone *drone, struct plane_error *err)
 {
 	(void)uv_timer_init(&drone->loop, &drone->settle); /* always succeeds */
 	drone->settle.data = drone;
+	/* what comes while it starts is answered when it runs, with all that was made */
+	start_signal(drone, 0, SIGTERM);
+	start_signal(drone, 1, SIGINT);
 	int result = open_journal(drone, err);
 	if (result == 0)
 		result = plane_drone_metrics_open(
@@ -291,11 +308,11 @@ static int start_and_serve(struct drone *drone, struct plane_error *err)
 			drone->runtime->impl->close(drone->runtime, on_failed_start_closed, NULL);
 		plane_drone_metrics_close(drone->metrics);
 		uv_close((uv_handle_t *)&drone->settle, NULL);
+		for (int i = 0; i < 2; i++)
+			uv_close((uv_handle_t *)&drone->signals[i], NULL);
 		(void)uv_run(&drone->loop, UV_RUN_DEFAULT);
 		return result;
 	}
-	start_signal(drone, 0, SIGTERM);
-	start_signal(drone, 1, SIGINT);
 	(void)uv_timer_init(&drone->loop, &drone->tick); /* both always succeed */
 	drone->tick.data = drone;
 	(void)uv_timer_start(&drone->tick, on_tick, TICK_MS, TICK_MS);

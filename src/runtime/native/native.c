@@ -112,48 +112,50 @@ void native_close_handles(struct native_sandbox *s)
 		uv_close((uv_handle_t *)&s->control, on_handle_closed);
 }
 
-static void start_failed(struct native_sandbox *s)
+/* Kills the shim, with which all in the sandbox dies. Its end is told by its pidfd: closing that
+ * instead would leave a child that nobody waits for. */
+static void kill_shim(struct native_sandbox *s)
+{
+	(void)syscall(SYS_pidfd_send_signal, s->parts.pidfd, SIGKILL, NULL, 0); /* gone is fine */
+}
+
+static void tell_running(struct native_sandbox *s)
 {
 	plane_runtime_spawned_fn spawned = STEAL(s->spawned);
 
-	if (s->error.code == 0)
-		plane_error_set(&s->error, -EIO, "start backend %s: its sandbox ended", s->backend);
-	s->is_forgotten = true;
-	s->state = NATIVE_ENDED;
-	native_close_handles(s);
-	if (spawned)
-		spawned(s->spawned_data, NULL, &s->error);
+	s->state = NATIVE_RUNNING;
+	native_images_started(s->native, s->rootfs);
+	spawned(s->spawned_data, s->address, NULL);
+}
+
+/* The shim's end was noticed before its last word was read: whether the backend ran. */
+static bool did_run(struct native_sandbox *s)
+{
+	char text[PLANE_SHIM_TEXT_MAX + 1];
+	ssize_t n = recv(s->parts.control, text, sizeof(text) - 1, MSG_DONTWAIT);
+
+	if (n > 1 && text[0] == PLANE_SHIM_FAILED) {
+		text[n] = 0;
+		plane_error_set(&s->error, -EINVAL, "%s", text + 1);
+	}
+	return n == 1 && text[0] == PLANE_SHIM_RUNNING;
 }
 
 static void on_process(uv_poll_t *poll, int status, int events)
 {
 	struct native_sandbox *s = poll->data;
-	struct plane_runtime_exit exit;
-	enum native_state state = s->state;
 
 	(void)waitid(P_PIDFD, (id_t)s->parts.pidfd, &(siginfo_t){ 0 }, WEXITED | WNOHANG);
 	if (s->probe) {
 		plane_probe_cancel(STEAL(s->probe));
 	}
-	if (state == NATIVE_STARTING) {
-		char text[PLANE_SHIM_TEXT_MAX + 1];
-		ssize_t n = recv(s->parts.control, text, sizeof(text) - 1, MSG_DONTWAIT);
-		if (n > 1 && text[0] == PLANE_SHIM_FAILED) {
-			text[n] = 0;
-			plane_error_set(&s->error, -EINVAL, "%s", text + 1);
-		}
-		if (n != 1 || text[0] != PLANE_SHIM_RUNNING)
-			return start_failed(s);
-		plane_runtime_spawned_fn spawned = STEAL(s->spawned);
-		spawned(s->spawned_data, s->address, NULL); /* it ran, and ended at once */
-		state = NATIVE_RUNNING;
-	}
-	s->state = NATIVE_ENDED;
+	if (s->state == NATIVE_STARTING && did_run(s))
+		tell_running(s); /* and it ended at once */
+	if (s->state == NATIVE_STARTING || s->state == NATIVE_RUNNING)
+		native_end(s);
+	else
+		s->state = NATIVE_ENDED;
 	native_close_handles(s);
-	if (state != NATIVE_RUNNING)
-		return;
-	native_exit_read(s, &exit);
-	s->native->listener.on_exit(s->native->listener.data, s->backend, &exit);
 }
 
 static void on_control(uv_poll_t *poll, int status, int events)
@@ -175,13 +177,10 @@ static void on_control(uv_poll_t *poll, int status, int events)
 	if (s->state != NATIVE_STARTING)
 		return;
 	if (text[0] == PLANE_SHIM_RUNNING) {
-		plane_runtime_spawned_fn spawned = STEAL(s->spawned);
-		s->state = NATIVE_RUNNING;
-		native_images_started(s->native, s->rootfs);
-		spawned(s->spawned_data, s->address, NULL);
+		tell_running(s);
 	} else if (text[0] == PLANE_SHIM_FAILED) {
 		plane_error_set(&s->error, -EINVAL, "%s", text + 1);
-		start_failed(s);
+		kill_shim(s);
 	}
 }
 
@@ -232,7 +231,7 @@ void native_refuse(struct plane_native *native, plane_runtime_spawned_fn spawned
 void native_retire(struct native_sandbox *s)
 {
 	s->state = NATIVE_ENDED;
-	native_close_handles(s);
+	kill_shim(s);
 }
 
 void native_start(struct native_sandbox *s, const struct plane_runtime_spawn *spawn,
@@ -245,9 +244,8 @@ void native_start(struct native_sandbox *s, const struct plane_runtime_spawn *sp
 	s->address = plane_strdupf("%s:%d", s->parts.address, BACKEND_PORT);
 	s->deadline_ms = spawn->hard_deadline_boot_ms;
 	if (native_give(s, spawn, image, &err) < 0) {
-		s->state = NATIVE_ENDED;
 		s->is_forgotten = true;
-		native_close_handles(s);
+		native_retire(s);
 		native_refuse(native, spawned, data, &err);
 		return;
 	}
@@ -332,6 +330,12 @@ static void native_wait_ready(struct plane_runtime *runtime, const char *backend
 	call_later(from(runtime), done, data, &err);
 }
 
+bool native_kill(struct native_sandbox *s)
+{
+	char byte = PLANE_SHIM_KILL;
+	return send(s->parts.control, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
+}
+
 static bool native_terminate(struct plane_runtime *runtime, const char *backend, bool is_hard)
 {
 	struct native_sandbox *s = find(from(runtime), backend);
@@ -410,13 +414,15 @@ static void adopt_one(
 		s->parts.control = plane_sandbox_connect(&native->host, index, &err);
 	struct plane_runtime_found what = { .backend = s->backend,
 		.address = s->address,
-		.is_running = s->parts.pidfd >= 0,
 		.hard_deadline_boot_ms = s->deadline_ms };
-	s->state = what.is_running ? NATIVE_RUNNING : NATIVE_ENDED;
-	if (what.is_running)
+	native_exit_read(s, &what.exit);
+	/* without a shim, and nobody saw its end: its processes may not be gone yet */
+	what.is_running = s->parts.pidfd >= 0 || !what.exit.is_known;
+	s->state = s->parts.pidfd >= 0 ? NATIVE_RUNNING : NATIVE_ENDED;
+	if (s->parts.pidfd >= 0)
 		native_follow(s);
-	else
-		native_exit_read(s, &what.exit);
+	else if (what.is_running)
+		native_await_end(s);
 	found(data, &what);
 }
 
@@ -447,6 +453,8 @@ static void on_all_closed(uv_handle_t *handle)
 		uv_close((uv_handle_t *)&native->retry, on_all_closed);
 		return;
 	}
+	if (native_disk_close(native, on_all_closed))
+		return;
 	if (native->has_sweep) {
 		native->has_sweep = false;
 		uv_close((uv_handle_t *)&native->sweep, on_all_closed);
@@ -472,12 +480,14 @@ static void on_all_closed(uv_handle_t *handle)
 
 void native_maybe_closed(struct plane_native *native)
 {
-	if (!native->is_closing || uv_is_closing((uv_handle_t *)&native->wake))
+	if (!native->is_closing || uv_is_closing((uv_handle_t *)&native->wake) ||
+		native_disk_is_working(native))
 		return;
 	for (unsigned i = 0; i < PLANE_NETWORK_MAX_SANDBOXES; i++) {
 		struct native_sandbox *s = native->sandboxes[i];
 		if (s && (s->open_handles > 0 || s->state == NATIVE_MAKING ||
-				 s->state == NATIVE_DOOMED || s->state == NATIVE_REMOVING))
+				 s->state == NATIVE_ENDING || s->state == NATIVE_DOOMED ||
+				 s->state == NATIVE_REMOVING))
 			return;
 	}
 	native_run_list(&native->later);
@@ -564,7 +574,8 @@ static int set_up(struct plane_native *native, const struct plane_native_config 
 	native->host.memory = plane_sandbox_memory(native->id, err);
 	if (!native->host.memory)
 		return -EIO;
-	if ((code = plane_sandbox_skeleton(real, err)) < 0)
+	if ((code = plane_sandbox_skeleton(real, err)) < 0 ||
+		(code = native_places_open(native, err)) < 0)
 		return code;
 	native->host.scratch = plane_scratch_create(real, err);
 	if (!native->host.scratch)
@@ -591,7 +602,7 @@ struct plane_runtime *plane_native_create(uv_loop_t *loop, const struct plane_na
 	native->base.impl = &native_impl;
 	native->loop = loop;
 	native->listener = *listener;
-	native->host.shim_fd = native->host.seccomp_fd = -1;
+	native->host.shim_fd = native->host.seccomp_fd = native->places_fd = -1;
 	native->images_dir = plane_strdup(config->images_dir);
 	native->mount_base = plane_strdup(config->mount_base);
 	native->pool_size = config->pool_size ? config->pool_size : 16;
@@ -606,6 +617,7 @@ struct plane_runtime *plane_native_create(uv_loop_t *loop, const struct plane_na
 	native_pool_open(native);
 	native_images_open(native);
 	native_removal_open(native);
+	native_disk_open(native);
 	return &native->base;
 }
 
@@ -623,6 +635,8 @@ void plane_native_destroy(struct plane_runtime *runtime)
 	plane_cgroups_destroy(native->host.cgroups);
 	plane_closep(&native->host.shim_fd);
 	plane_closep(&native->host.seccomp_fd);
+	plane_closep(&native->places_fd);
+	native_disk_destroy(native);
 	plane_scratch_destroy(native->host.scratch);
 	native_images_finish(native);
 	free(native->host.directory);

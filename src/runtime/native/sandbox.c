@@ -20,6 +20,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "runtime/native/shim/protocol.h"
 
@@ -281,6 +282,23 @@ int plane_sandbox_remove(
 	/* the last, since it is what tells the next drone that something is left */
 	if (code == 0)
 		code = plane_file_remove_tree(path, err);
+	return code;
+}
+
+int plane_sandbox_await_end(const struct plane_sandbox_host *host, unsigned index, int timeout_ms,
+	struct plane_error *err)
+{
+	int64_t until_ms = plane_clock_monotonic_us() / 1000 + timeout_ms;
+	char group[16];
+
+	plane_sandbox_group(index, group);
+	int code = plane_cgroup_kill(host->cgroups, group, err);
+	while (code == 0 && plane_cgroup_is_populated(host->cgroups, group)) {
+		if (plane_clock_monotonic_us() / 1000 > until_ms)
+			return plane_error_set(
+				err, -EBUSY, "processes of sandbox %u do not end", index);
+		(void)poll(NULL, 0, 1); /* nothing tells when a group of v1 is empty */
+	}
 	return code;
 }
 

@@ -64,6 +64,11 @@ int plane_sandbox_make(const struct plane_sandbox_host *host, unsigned index,
 int plane_sandbox_remove(
 	const struct plane_sandbox_host *host, unsigned index, struct plane_error *err);
 
+/** Kills what still runs in it and waits until nothing does. -EBUSY after the time. Worker thread.
+ */
+int plane_sandbox_await_end(const struct plane_sandbox_host *host, unsigned index, int timeout_ms,
+	struct plane_error *err);
+
 /** Connects to the shim's control socket; an owned descriptor or a negative code. */
 int plane_sandbox_connect(
 	const struct plane_sandbox_host *host, unsigned index, struct plane_error *err);
