@@ -180,18 +180,27 @@ def files(data):
     for directory, names, leaves in os.walk(data):
         where = pathlib.Path(os.path.relpath(directory, data))
         found.update(str(where / name) for name in (*names, *leaves))
-        if re.fullmatch(r"images/trees|drone/sandboxes/[^/]+", str(where)):
+        if re.fullmatch(r"images/trees|drone/(sandboxes|spare)/[^/]+|drone/skeleton", str(where)):
             names[:] = []
     return found
 
 
+def memory(instance):
+    """Directories in memory that the instance has: where its sandboxes' records are."""
+    return [path for path in (pathlib.Path("/run/plane") / instance,
+                              pathlib.Path("/dev/shm") / f"plane-{instance}") if path.exists()]
+
+
 def records(data):
-    """{number of the sandbox: name of its backend, None when it is parked}."""
+    """{number of the sandbox: name of its backend, None when it is parked}, of all that have a
+    directory in memory or on disk."""
+    places = [*memory(instance_id(data)), data / "drone" / "sandboxes"]
     found = {}
-    for path in (data / "drone" / "sandboxes").glob("*"):
+    for path in (path for place in places for path in place.glob("*")):
         text = read(path / "record")
         with contextlib.suppress(ValueError):
-            found[int(path.name)] = json.loads(text)["backend"] if text else None
+            backend = json.loads(text)["backend"] if text else None
+            found[int(path.name)] = found.get(int(path.name)) or backend
     return found
 
 

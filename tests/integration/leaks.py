@@ -11,23 +11,27 @@ import time
 import inventory
 
 SETTLE_SECONDS = 10  # within which store, journal and reality must agree after a fault
-POOL_SIZE = 8        # sandboxes that are kept parked
+POOL_SIZE = 16       # sandboxes that are kept parked
 LOG_BYTES = (10 << 20) + 65536
 DATABASE_FILES = 3   # of one SQLite connection: the database, its log, its index
 STORE_CONNECTIONS = 17  # the controller opens one a thread when it is first needed
+IMAGES_KEPT = 16         # that the drone holds ready for the next start
 ROLES = ("controller", "drone", "proxy")
 
 KNOWN_FILES = [re.compile(pattern) for pattern in (
-    r"serve\.lock", r"controller", r"drone", r"images", r"drone/(sandboxes|logs)",
+    r"(serve|roles)\.lock", r"controller", r"drone", r"images", r"drone/(sandboxes|logs|spare|skeleton|places)",
     r"controller/controller\.db(-wal|-shm)?", r"drone/drone\.db(-wal|-shm|\.lock)?",
     r"images/(lock|tmp|index|trees)", r"images/index/[^/]+\.json", r"images/trees/[0-9a-f]{64}",
-    r"drone/sandboxes/\d+", r"drone/sandboxes/\d+/(record|lease|exit|control|upper|work|stage)",
+    r"drone/(sandboxes|spare)/\d+", r"drone/(sandboxes|spare)/\d+/(upper|work|stage)",
+    r"drone/skeleton/(proc|sys|dev|etc)",
     r"drone/logs/[a-z0-9]+\.log(\.1)?")]
 
 
 class Leaks:
     """Looks after one Serve. `baseline` is taken once, when the instance runs and nobody uses it:
     what is compared with the beginning (firewall, descriptors, mounts) is compared with it."""
+
+    looks = found = 0  # of wait_clean in this process: times it looked, times something was left
 
     def __init__(self, serve):
         self.serve = serve
@@ -68,6 +72,8 @@ class Leaks:
         self.firewall = inventory.firewall(instance)
         self.mounts = inventory.mounts_of("self", data)
         self.files = inventory.files(data)
+        self.memory = [path for place in inventory.memory(instance)
+                       for path in (place, *place.rglob("*"))]
         self.journal = inventory.journal_live(data)
         self.store = inventory.store_live(data)
 
@@ -83,11 +89,13 @@ class Leaks:
     def wait_clean(self, seconds=SETTLE_SECONDS):
         """Waits until nothing is wrong; fails with what still is."""
         deadline = time.monotonic() + seconds
+        Leaks.looks += 1
         while True:
             wrong = self.problems()
             if not wrong:
                 return
             if time.monotonic() > deadline:
+                Leaks.found += 1
                 raise AssertionError(f"{seconds} s later: " + "; ".join(
                     f"{kind}: {text}" for kind, text in wrong))
             time.sleep(0.1)
@@ -132,8 +140,8 @@ class Leaks:
                 for kind, name in inventory.namespaces(process.pid).items():
                     seen[kind].add(name)
             counts = {kind: len(names) for kind, names in seen.items()}
-            # shim and init share the network; the shim has the host's other namespaces
-            if counts != {"net": 1, "mnt": 2, "pid": 2, "user": 2, "ipc": 2, "uts": 2}:
+            # shim and init share network and name; the shim has the host's other namespaces
+            if counts != {"net": 1, "uts": 1, "mnt": 2, "pid": 2, "user": 2, "ipc": 2}:
                 yield f"sandbox {index} has namespaces {counts}"
         for role, pid in self.roles.items():
             held = [name for name in inventory.descriptors(pid)
@@ -178,11 +186,23 @@ class Leaks:
             if not any(pattern.fullmatch(name) for pattern in KNOWN_FILES):
                 yield f"file {name}"
         known = inventory.journal_known(self.data)
-        for path in (self.data / "drone" / "logs").iterdir():
+        for path in (self.data / "drone" / "logs").glob("*"):
             if path.name.split(".")[0] not in known:
                 yield f"log {path.name} of a backend that nobody knows"
             elif path.exists() and path.stat().st_size > LOG_BYTES:
                 yield f"log {path.name} has {path.stat().st_size} bytes"
+
+    def memory_files(self):
+        """One directory in memory, with one for each sandbox."""
+        known = re.compile(r"\d+(/(record|lease|exit|control))?")
+        for path in self.memory[1:]:
+            name = str(path.relative_to(self.memory[0]))
+            if not known.fullmatch(name) or int(path.relative_to(self.memory[0]).parts[0]) \
+                    not in self.groups_by_number():
+                yield f"{path}"
+
+    def groups_by_number(self):
+        return {int(name[1:]) for groups in self.groups.values() for name in groups if name}
 
     def claim_files(self):
         if len(self.claims) != 1:
@@ -210,6 +230,8 @@ class Leaks:
             kind = name.split(":")[0] if not name.startswith("/") else name
             if kind.endswith((".db", ".db-wal", ".db-shm")):
                 kind = "database"
+            if kind.startswith(str(self.data / "images" / "trees")):
+                kind = "image"
             counts[kind] += 1
         if role == "drone":
             counts["anon_inode"] -= len(self.records)  # a pidfd
@@ -223,6 +245,8 @@ class Leaks:
             return
         for role in ROLES:
             then, now = dict(self.baseline["descriptors"][role]), self.kinds_of_descriptors(role)
+            if role == "drone":
+                then["image"] = IMAGES_KEPT
             if role == "controller":
                 then["database"] = STORE_CONNECTIONS * DATABASE_FILES
             grown = {kind: (then.get(kind, 0), count) for kind, count in now.items()
@@ -277,7 +301,7 @@ class Leaks:
     # ---- after a stop that ended all ----
 
     def nothing_left(self):
-        left = {"processes": [*self.shims.values(), *self.inside.values()],
+        left = {"memory": self.memory, "processes": [*self.shims.values(), *self.inside.values()],
                 "claims": self.claims, "cgroups": self.groups, "links": sorted(self.links),
                 "tables": sorted(self.firewall), "sandboxes": self.records,
                 "alive in the journal": self.journal}
@@ -290,7 +314,7 @@ class Leaks:
 
 
 RUNNING = ("processes", "pool", "namespaces", "cgroups", "network_links", "firewall_rules",
-           "mount_points", "disk", "claim_files", "ports", "role_descriptors", "agreement",
+           "mount_points", "disk", "memory_files", "claim_files", "ports", "role_descriptors", "agreement",
            "unfinished", "doubled")
 STOPPED = ("processes", "disk", "doubled", "nothing_left")
 
