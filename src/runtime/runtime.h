@@ -18,8 +18,8 @@ struct plane_runtime_exit {
 	int exit_code; /* as a shell says it: 0..255, 128 + signal when a signal ended it */
 	int signal;    /* 0 when it exited by itself */
 	bool was_oom_killed;    /* the kernel's OOM killer ended a process of its cgroup */
-	bool was_disk_hog;      /* the drone ended it: the disk was nearly full, it held most */
 	bool was_lease_expired; /* the shim killed it at the hard deadline */
+	bool was_disk_hog;      /* the drone ended it: the disk was nearly full, it held most */
 };
 
 /** What a backend is started with. What it points to is borrowed until the callback. */
