@@ -2,13 +2,20 @@
 # Runs the unit tests, the fuzz corpora and the integration tests of a build. Prints what failed; the
 # last line counts cases over all: "N passed, N failed". A skipped case counts as failed: every test
 # needs to run.
-# usage: tools/run-tests.sh BUILD_DIRECTORY [INTEGRATION_TEST...]     (default: all of them)
+# usage: tools/run-tests.sh BUILD_DIRECTORY [INTEGRATION_TEST...]     (default: all but the long ones)
+#        tools/run-tests.sh BUILD_DIRECTORY --faults                  (all fault tests, nothing else)
 # The totals are also kept in BUILD_DIRECTORY/totals.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 build=$(realpath "$1")
 shift
-integration=("${@:-tests/integration}")
+if [ "${1:-}" = --faults ]; then
+  integration=(-m fault tests/faults tests/integration)
+elif [ $# -gt 0 ]; then
+  integration=("$@")
+else
+  integration=(-m 'not long' tests/integration tests/faults)
+fi
 passed=0
 failed=0
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
@@ -53,13 +60,15 @@ PY
   failed=$((failed + bad))
 }
 
-for program in "$build"/tests/unit/*_test_*; do
-  [ -f "$program" ] && [ -x "$program" ] && run_unit_program "$program"
-done
-for program in "$build"/tests/fuzz/replay_*; do
-  [ -f "$program" ] && [ -x "$program" ] &&
-    run_unit_program "$program" "tests/fuzz/corpus/${program##*/replay_}"
-done
+if [ "${1:-}" != --faults ]; then
+  for program in "$build"/tests/unit/*_test_*; do
+    [ -f "$program" ] && [ -x "$program" ] && run_unit_program "$program"
+  done
+  for program in "$build"/tests/fuzz/replay_*; do
+    [ -f "$program" ] && [ -x "$program" ] &&
+      run_unit_program "$program" "tests/fuzz/corpus/${program##*/replay_}"
+  done
+fi
 if compgen -G 'tests/integration/test_*.py' >/dev/null; then
   run_integration_tests
 fi

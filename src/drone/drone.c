@@ -17,6 +17,7 @@
 #include "drone/agent.h"
 #include "drone/metrics.h"
 #include "model/names.h"
+#include "runtime/native/disk.h"
 
 #define TICK_MS 250
 #define SETTLE_MS 5  /* longer than a backend that starts at once needs until it is ready */
@@ -104,12 +105,22 @@ static void on_warm(void *data, const struct plane_error *err)
 	tell_if_ready(drone);
 }
 
+static bool is_known(void *data, const char *backend)
+{
+	struct drone *drone = data;
+	bool is_known = true; /* when in doubt */
+	return plane_journal_knows(drone->journal, backend, &is_known, NULL) < 0 || is_known;
+}
+
 static void prune(struct drone *drone)
 {
+	_cleanup_free_ char *logs = plane_strdupf("%s/logs", drone->config->data_dir);
 	struct plane_error err = { 0 };
 	int64_t before_ms = plane_local_clock_now_ms(&drone->clock) - KEEP_ENDED_MS;
 	if (plane_journal_prune(drone->journal, before_ms, &err) < 0)
 		plane_warn("forget old backends: %s", err.message);
+	else
+		(void)plane_disk_remove_logs(logs, INT64_MAX, is_known, drone);
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -281,6 +292,9 @@ static int start_and_serve(struct drone *drone, struct plane_error *err)
 {
 	(void)uv_timer_init(&drone->loop, &drone->settle); /* always succeeds */
 	drone->settle.data = drone;
+	/* what comes while it starts is answered when it runs, with all that was made */
+	start_signal(drone, 0, SIGTERM);
+	start_signal(drone, 1, SIGINT);
 	int result = open_journal(drone, err);
 	if (result == 0)
 		result = plane_drone_metrics_open(
@@ -294,11 +308,11 @@ static int start_and_serve(struct drone *drone, struct plane_error *err)
 			drone->runtime->impl->close(drone->runtime, on_failed_start_closed, NULL);
 		plane_drone_metrics_close(drone->metrics);
 		uv_close((uv_handle_t *)&drone->settle, NULL);
+		for (int i = 0; i < 2; i++)
+			uv_close((uv_handle_t *)&drone->signals[i], NULL);
 		(void)uv_run(&drone->loop, UV_RUN_DEFAULT);
 		return result;
 	}
-	start_signal(drone, 0, SIGTERM);
-	start_signal(drone, 1, SIGINT);
 	(void)uv_timer_init(&drone->loop, &drone->tick); /* both always succeed */
 	drone->tick.data = drone;
 	(void)uv_timer_start(&drone->tick, on_tick, TICK_MS, TICK_MS);

@@ -69,7 +69,9 @@ static void explain_exit(struct plane_backend_state *state, const struct plane_r
 {
 	if (state->message[0])
 		return;
-	if (exit->was_oom_killed)
+	if (exit->was_disk_hog)
+		set_message(state, "ended: the drone's disk was nearly full, and it held the most");
+	else if (exit->was_oom_killed)
 		set_message(state, "killed by the kernel: out of memory");
 	else if (!exit->is_known)
 		set_message(state, "its end was not seen");

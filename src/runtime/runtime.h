@@ -19,6 +19,7 @@ struct plane_runtime_exit {
 	int signal;    /* 0 when it exited by itself */
 	bool was_oom_killed;    /* the kernel's OOM killer ended a process of its cgroup */
 	bool was_lease_expired; /* the shim killed it at the hard deadline */
+	bool was_disk_hog;      /* the drone ended it: the disk was nearly full, it held most */
 };
 
 /** What a backend is started with. What it points to is borrowed until the callback. */
@@ -97,7 +98,7 @@ struct plane_runtime_impl {
 	/** Parked sandboxes are ready (or can never be: `err`). For readiness of the drone. */
 	void (*when_warm)(struct plane_runtime *, plane_runtime_done_fn, void *data);
 	/** Stops the runtime's own work; backends run on. Calls back when the object may be freed.
-	 */
+	 * A spawn that is under way is not called back: the next run of the drone finds it. */
 	void (*close)(struct plane_runtime *, plane_runtime_done_fn, void *data);
 	/** Like close, but first ends every backend and removes all that the instance has on the
 	 * host. */

@@ -1,14 +1,16 @@
 """Fixtures of the fault tests: a `plane serve` that is checked for leaks after each test."""
 
-import pathlib
-import sys
 import tempfile
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
+from faults import FaultyServe
 
-from faults import FaultyServe  # noqa: E402  (behind the path)
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.parent.name == "faults":
+            item.add_marker(pytest.mark.fault)
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ KEYS = 16
 CLIENTS = 4
 ROUND_SECONDS = 40        # of faults, then everything is looked at
 PAUSE_SECONDS = (0.1, 2.5)  # between two faults
+RETRY_SECONDS = 0.05      # of a client that found nobody
 POOL_IDLE_SECONDS = 20    # after which the proxy has closed what it kept for the next request
 FAULTS = ["controller"] * 4 + ["drone"] * 5 + ["proxy"] * 4 + ["shim"] * 4 + ["serve"] * 2
 BROKEN = (OSError, http.client.HTTPException, urllib.error.URLError, TimeoutError,
@@ -98,6 +99,7 @@ class Soak:
                     self.act(dice)
                 except BROKEN as error:  # somebody was killed under it
                     self.count.note(f"broken: {type(error).__name__}")
+                    time.sleep(RETRY_SECONDS)
                 except Exception:
                     self.count.check(False, traceback.format_exc())
 
@@ -115,9 +117,10 @@ class Soak:
         """A connection to the key's backend, which must be the one that ran, or None."""
         answer = self.serve.ask(key.name, **spawn)
         if answer.status != 200:
-            self.count.note(f"connect answered {answer.status} {answer.body}")
-            self.count.check(answer.status in (409, 500, 503), f"connect: {answer.status} "
-                             f"{answer.body}")
+            kind = answer.json()["kind"]
+            self.count.note(f"connect answered {answer.status} {kind}")
+            self.count.check(kind in ("NoDroneAvailable", "KeyHeldUnhealthy", "KeyHeld"),
+                             f"connect: {answer.status} {answer.body}")
             return None
         connection = answer.json()
         if key.backend:
@@ -168,6 +171,7 @@ class Soak:
             made = [future.result() for future in
                     [pool.submit(self.safely_ask, key) for _ in range(8)]]
         backends = {connection["backend_id"] for connection in made if connection}
+        backends -= key.ended  # one may end in the middle of it
         self.count.check(len(backends) <= 1, f"{key.name}: a crowd got {backends}")
 
     def safely_ask(self, key):

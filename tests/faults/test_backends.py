@@ -56,6 +56,7 @@ def test_a_backend_that_forks_without_bound_stays_in_its_bounds(plane):
     assert plane.pids_of(forker["backend_id"]) == []
 
 
+@pytest.mark.long
 def test_a_backend_that_ignores_sigterm_is_killed_after_the_grace(plane):
     connection = plane.run("deaf", "deaf")
     backend = connection["backend_id"]
@@ -76,6 +77,7 @@ def test_a_hard_end_does_not_wait_for_the_grace_of_a_soft_one(plane):
     assert plane.wait_status(connection["backend_id"], "terminated", 20)["signal"] == 9
 
 
+@pytest.mark.long
 def test_gigabytes_of_output_stay_within_the_log(plane):
     talker, other = plane.run("talker"), plane.run("other")
     answer = request("GET", talker["url"] + "print?mb=2048", timeout=100)

@@ -87,6 +87,7 @@ def test_an_end_is_told_when_the_last_process_is_gone(plane):
         while backend in inventory.journal_live(plane.data):
             pass  # as close as can be
         assert processes_of(plane, index) == 0
+        plane.wait_status(backend, "terminated")
 
 
 def test_a_killed_parked_shim_is_replaced(plane):
@@ -97,6 +98,32 @@ def test_a_killed_parked_shim_is_replaced(plane):
     wait_until(lambda: not any(os.path.exists(f"/proc/{plane.leaks.shims[index][0].pid}/fd/3")
                                for index in parked), 10, "the shims gone")
     plane.serves(plane.run("after"))
+
+
+def test_a_log_of_a_forgotten_backend_is_removed(plane):
+    logs = plane.data / "drone" / "logs"
+    kept = plane.run("kept", "print")["backend_id"]
+    (logs / "forgotten.log").write_text("x")
+    (logs / "forgotten.log.1").write_text("x")
+    plane.kill_child("drone")
+    wait_until(lambda: not list(logs.glob("forgotten*")), 30, "the log removed")
+    assert (logs / f"{kept}.log").exists()
+
+
+def test_an_address_is_not_used_again_soon(plane):
+    """A proxy that has not heard of an end must not lead to somebody else, whoever forgot what."""
+    used = []
+    for round_ in range(4):
+        backend = plane.run(f"address-{round_}")["backend_id"]
+        used.append(next(index for index, name in inventory.records(plane.data).items()
+                         if name == backend))
+        assert plane.end(backend).status == 200
+        plane.wait_status(backend, "terminated")
+        plane.leaks.wait_clean()
+        plane.kill_child("drone")
+        wait_until(plane.is_ready, 30, "drone back")
+        plane.leaks.wait_clean()
+        assert not set(used) & set(plane.leaks.records)
 
 
 def start_time(plane):
@@ -127,7 +154,9 @@ def kill_during_start(plane, pick, point):
     plane.serves(final)
 
 
-@pytest.mark.parametrize("point", [part / POINTS for part in range(POINTS)])
+@pytest.mark.parametrize("point", [
+    pytest.param(part / POINTS, marks=[pytest.mark.long] if part % 3 else [])
+    for part in range(POINTS)])
 @pytest.mark.parametrize("role", ["controller", "drone", "proxy"])
 def test_a_role_killed_during_a_start(plane, role, point):
     kill_during_start(plane, lambda: plane.child(role), point)
@@ -144,7 +173,8 @@ def journal_says(plane, key, status):
     return None
 
 
-@pytest.mark.parametrize("status", ["scheduled", "starting", "waiting", "ready"])
+@pytest.mark.parametrize("status", ["scheduled", pytest.param("starting", marks=pytest.mark.long),
+                                    "waiting", pytest.param("ready", marks=pytest.mark.long)])
 @pytest.mark.parametrize("victim", ["controller", "drone", "proxy", "serve"])
 def test_a_process_killed_when_a_state_is_seen(plane, victim, status):
     key = f"state-{next(number)}"

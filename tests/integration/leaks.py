@@ -19,7 +19,7 @@ IMAGES_KEPT = 16         # that the drone holds ready for the next start
 ROLES = ("controller", "drone", "proxy")
 
 KNOWN_FILES = [re.compile(pattern) for pattern in (
-    r"(serve|roles)\.lock", r"controller", r"drone", r"images", r"drone/(sandboxes|logs|spare|skeleton)",
+    r"(serve|roles)\.lock", r"controller", r"drone", r"images", r"drone/(sandboxes|logs|spare|skeleton|places)",
     r"controller/controller\.db(-wal|-shm)?", r"drone/drone\.db(-wal|-shm|\.lock)?",
     r"images/(lock|tmp|index|trees)", r"images/index/[^/]+\.json", r"images/trees/[0-9a-f]{64}",
     r"drone/(sandboxes|spare)/\d+", r"drone/(sandboxes|spare)/\d+/(upper|work|stage)",
@@ -30,6 +30,8 @@ KNOWN_FILES = [re.compile(pattern) for pattern in (
 class Leaks:
     """Looks after one Serve. `baseline` is taken once, when the instance runs and nobody uses it:
     what is compared with the beginning (firewall, descriptors, mounts) is compared with it."""
+
+    looks = found = 0  # of wait_clean in this process: times it looked, times something was left
 
     def __init__(self, serve):
         self.serve = serve
@@ -88,11 +90,13 @@ class Leaks:
     def wait_clean(self, seconds=SETTLE_SECONDS):
         """Waits until nothing is wrong; fails with what still is."""
         deadline = time.monotonic() + seconds
+        Leaks.looks += 1
         while True:
             wrong = self.problems()
             if not wrong:
                 return
             if time.monotonic() > deadline:
+                Leaks.found += 1
                 raise AssertionError(f"{seconds} s later: " + "; ".join(
                     f"{kind}: {text}" for kind, text in wrong))
             time.sleep(0.1)
@@ -183,7 +187,7 @@ class Leaks:
             if not any(pattern.fullmatch(name) for pattern in KNOWN_FILES):
                 yield f"file {name}"
         known = inventory.journal_known(self.data)
-        for path in (self.data / "drone" / "logs").iterdir():
+        for path in (self.data / "drone" / "logs").glob("*"):
             if path.name.split(".")[0] not in known:
                 yield f"log {path.name} of a backend that nobody knows"
             elif path.exists() and path.stat().st_size > LOG_BYTES:

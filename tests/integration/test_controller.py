@@ -242,6 +242,7 @@ def test_every_pub_answer_has_cors_headers(controller):
     assert controller.get("/ctrl/status").headers["access-control-allow-origin"] is None
 
 
+@pytest.mark.fault
 def test_unknown_things_are_404(controller):
     missing = (404, "NotFound", "Backend does not exist")
     assert error_of(controller.get("/pub/b/nobody/status")) == missing
@@ -257,6 +258,7 @@ def test_unknown_things_are_404(controller):
     assert controller.get("/ctrl/connect").status == 405
 
 
+@pytest.mark.fault
 def test_bad_bodies_are_told_apart(controller):
     def status(body, content_type="application/json"):
         return controller.post("/ctrl/connect", body, headers={"content-type": content_type})
@@ -275,6 +277,7 @@ def test_bad_bodies_are_told_apart(controller):
     assert controller.post("/ctrl/b/revoke", {"backend_id": "x"}).status == 422
 
 
+@pytest.mark.fault
 def test_connect_errors_have_the_references_words(controller):
     assert error_of(controller.connect()) == (500, "NoDroneAvailable", "No active drone available.")
     assert error_of(controller.connect(spawn=False)) == (
@@ -922,6 +925,7 @@ def test_a_wrong_forward_auth_url_is_told_at_start(tmp_path):
     assert result.returncode == 1 and "forward auth" in result.stderr
 
 
+@pytest.mark.fault
 def test_a_port_in_use_is_told(controller, tmp_path):
     result = subprocess.run(
         [DRIVER, "--db", f"sqlite:{tmp_path}/other.db", "--listen", controller.address],
@@ -929,6 +933,7 @@ def test_a_port_in_use_is_told(controller, tmp_path):
     assert result.returncode == 1 and controller.address in result.stderr
 
 
+@pytest.mark.fault
 def test_keys_survive_the_controller(controller):
     async def story():
         async with drone(controller) as dr:
@@ -962,6 +967,7 @@ def test_another_program_that_looks_into_the_store_takes_nothing_away(controller
     run(scenario())
 
 
+@pytest.mark.fault
 def test_an_expired_key_is_given_away(tmp_path):
     controller = Controller(tmp_path, "--lease-ms", "1000")
 

@@ -238,6 +238,7 @@ def test_bad_names_and_missing_sources_are_told(store, tmp_path):
     store.refuse(tmp_path / "pipe")
 
 
+@pytest.mark.fault
 def test_a_killed_import_leaves_nothing(store, tmp_path):
     path = write(tmp_path, "t.tar", tar(*[member(f"f{i}", os.urandom(1 << 20)) for i in range(200)]))
     process = subprocess.Popen([str(PLANE), "image", "import", "big", str(path), "--entrypoint",

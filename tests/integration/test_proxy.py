@@ -551,6 +551,7 @@ def test_head_and_statuses_without_body(proxy, serve):
     assert wire.head().status == 200
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("request_text", [
     "POST {t} HTTP/1.1\r\nHost: {h}\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
     "POST {t} HTTP/1.1\r\nHost: {h}\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -588,6 +589,7 @@ def test_heads_that_are_too_large(proxy, serve):
     assert wire.head().status == 431
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("answer", [
     b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
     b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100000])
@@ -600,6 +602,7 @@ def test_backends_that_break_give_502(proxy, serve, answer):
     assert head.status == 502 and head.get("x-plane-backend-id") == "bk"
 
 
+@pytest.mark.fault
 def test_a_backend_that_refuses_gives_502(proxy, controller):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = "127.0.0.1:%d" % closed.getsockname()[1]
@@ -851,6 +854,7 @@ def test_many_half_closed_tunnels_after_a_pause(proxy, serve):
     go_on.set()
 
 
+@pytest.mark.fault
 def test_garbage_does_not_disturb_others(proxy, serve):
     serve(keep_answering(lambda head, body: ok(b"fine")))
     for length in (1, 10, 1000, 100000):
@@ -859,6 +863,7 @@ def test_garbage_does_not_disturb_others(proxy, serve):
     assert proxy.ask(get(f"/{TOKEN}/")).answer()[1] == b"fine"
 
 
+@pytest.mark.fault
 def test_a_port_in_use_is_told(tmp_path, controller, proxy):
     result = subprocess.run(
         [str(PLANE), "proxy", "--controller-url", f"http://127.0.0.1:{controller.port}",

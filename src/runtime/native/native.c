@@ -330,6 +330,12 @@ static void native_wait_ready(struct plane_runtime *runtime, const char *backend
 	call_later(from(runtime), done, data, &err);
 }
 
+bool native_kill(struct native_sandbox *s)
+{
+	char byte = PLANE_SHIM_KILL;
+	return send(s->parts.control, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
+}
+
 static bool native_terminate(struct plane_runtime *runtime, const char *backend, bool is_hard)
 {
 	struct native_sandbox *s = find(from(runtime), backend);
@@ -447,6 +453,8 @@ static void on_all_closed(uv_handle_t *handle)
 		uv_close((uv_handle_t *)&native->retry, on_all_closed);
 		return;
 	}
+	if (native_disk_close(native, on_all_closed))
+		return;
 	if (native->has_sweep) {
 		native->has_sweep = false;
 		uv_close((uv_handle_t *)&native->sweep, on_all_closed);
@@ -472,7 +480,8 @@ static void on_all_closed(uv_handle_t *handle)
 
 void native_maybe_closed(struct plane_native *native)
 {
-	if (!native->is_closing || uv_is_closing((uv_handle_t *)&native->wake))
+	if (!native->is_closing || uv_is_closing((uv_handle_t *)&native->wake) ||
+		native_disk_is_working(native))
 		return;
 	for (unsigned i = 0; i < PLANE_NETWORK_MAX_SANDBOXES; i++) {
 		struct native_sandbox *s = native->sandboxes[i];
@@ -565,7 +574,8 @@ static int set_up(struct plane_native *native, const struct plane_native_config 
 	native->host.memory = plane_sandbox_memory(native->id, err);
 	if (!native->host.memory)
 		return -EIO;
-	if ((code = plane_sandbox_skeleton(real, err)) < 0)
+	if ((code = plane_sandbox_skeleton(real, err)) < 0 ||
+		(code = native_places_open(native, err)) < 0)
 		return code;
 	native->host.scratch = plane_scratch_create(real, err);
 	if (!native->host.scratch)
@@ -592,7 +602,7 @@ struct plane_runtime *plane_native_create(uv_loop_t *loop, const struct plane_na
 	native->base.impl = &native_impl;
 	native->loop = loop;
 	native->listener = *listener;
-	native->host.shim_fd = native->host.seccomp_fd = -1;
+	native->host.shim_fd = native->host.seccomp_fd = native->places_fd = -1;
 	native->images_dir = plane_strdup(config->images_dir);
 	native->mount_base = plane_strdup(config->mount_base);
 	native->pool_size = config->pool_size ? config->pool_size : 16;
@@ -607,6 +617,7 @@ struct plane_runtime *plane_native_create(uv_loop_t *loop, const struct plane_na
 	native_pool_open(native);
 	native_images_open(native);
 	native_removal_open(native);
+	native_disk_open(native);
 	return &native->base;
 }
 
@@ -624,6 +635,8 @@ void plane_native_destroy(struct plane_runtime *runtime)
 	plane_cgroups_destroy(native->host.cgroups);
 	plane_closep(&native->host.shim_fd);
 	plane_closep(&native->host.seccomp_fd);
+	plane_closep(&native->places_fd);
+	native_disk_destroy(native);
 	plane_scratch_destroy(native->host.scratch);
 	native_images_finish(native);
 	free(native->host.directory);

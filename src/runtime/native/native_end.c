@@ -2,6 +2,9 @@
  * then its key may be given to another backend. */
 #include <string.h>
 
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "runtime/native/native_internal.h"
 
@@ -25,7 +28,13 @@ static void tell(struct native_sandbox *s, const struct plane_runtime_exit *exit
 static void await_work(uv_work_t *work)
 {
 	struct native_sandbox *s = work->data;
-	s->result = plane_sandbox_await_end(&s->native->host, s->index, AWAIT_MS, NULL);
+	const struct plane_sandbox_host *host = &s->native->host;
+	_cleanup_free_ char *disk = plane_sandbox_disk(host, s->index);
+	s->result = plane_sandbox_await_end(host, s->index, AWAIT_MS, NULL);
+	/* at once, since recording the end may need the room; what fails here is tried again later
+	 */
+	if (s->result == 0 && s->is_disk_hog)
+		(void)plane_file_remove_tree(disk, NULL);
 }
 
 static void await_done(uv_work_t *work, int status)
@@ -61,7 +70,8 @@ void native_end(struct native_sandbox *s)
 	struct plane_runtime_exit exit;
 
 	native_exit_read(s, &exit);
-	if (!exit.is_known) { /* its shim was killed, and what it held dies in this moment */
+	if (!exit.is_known ||
+		s->is_disk_hog) { /* its shim was killed, and what it held dies in this moment */
 		native_await_end(s);
 		return;
 	}

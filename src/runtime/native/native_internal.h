@@ -35,6 +35,7 @@ struct native_sandbox {
 	uv_poll_t control, process;
 	int open_handles;
 	bool is_forgotten;
+	bool is_disk_hog; /* it is ended for what it holds of the disk */
 	plane_runtime_spawned_fn spawned;
 	void *spawned_data;
 	struct plane_probe *probe;
@@ -59,8 +60,10 @@ struct plane_native {
 	struct plane_runtime_listener listener;
 	char id[9], boot_id[64];
 	char *images_dir, *mount_base, *resolv;
-	unsigned pool_size, failures; /* in a row, of making sandboxes */
-	unsigned next_index;          /* where the search for a free one begins */
+	unsigned pool_size, failures;                     /* in a row, of making sandboxes */
+	int64_t freed_at_ms[PLANE_NETWORK_MAX_SANDBOXES]; /* boot clock; 0: never used */
+	int places_fd;
+	struct native_disk *disk;
 	int64_t log_max_bytes;
 	struct native_sandbox *sandboxes[PLANE_NETWORK_MAX_SANDBOXES];
 	/* the images of the last starts: as found, and the trees in the order of the starts */
@@ -134,6 +137,25 @@ void native_uids_release(const char *directory);
 /** What backends get as /etc/resolv.conf; the caller frees it. */
 char *native_resolv_read(void);
 
+/* native_disk.c */
+/** Begins to look after the disk. */
+void native_disk_open(struct plane_native *native);
+/** A worker measures; what it uses must stay. */
+bool native_disk_is_working(const struct plane_native *native);
+/** Closes its timer and calls back with `data` the runtime; false when it was closed before. */
+bool native_disk_close(struct plane_native *native, uv_close_cb closed);
+void native_disk_destroy(struct plane_native *native);
+
+/* native_places.c */
+/** Reads what a former run of the drone knew; -1 is no open descriptor. */
+int native_places_open(struct plane_native *native, struct plane_error *err);
+/** The number that has been free for the longest time, or -1: all are taken or rest. */
+int native_place_free(struct plane_native *native);
+/** One that is free must not be used again yet. */
+bool native_place_rests(const struct plane_native *native);
+/** A backend's sandbox begins, or has ended, to be removed. */
+void native_place_freed(struct plane_native *native, unsigned index);
+
 /* native_end.c */
 /** The shim is gone: tells the backend's end, or that its start failed, once all of it is gone. */
 void native_end(struct native_sandbox *sandbox);
@@ -141,6 +163,8 @@ void native_end(struct native_sandbox *sandbox);
 void native_await_end(struct native_sandbox *sandbox);
 
 /* native.c */
+/** SIGKILL for all in the sandbox; false when its shim cannot be told. */
+bool native_kill(struct native_sandbox *sandbox);
 /** Calls back that all is closed, when it is. */
 void native_maybe_closed(struct plane_native *native);
 struct native_sandbox *native_add(struct plane_native *native, unsigned index);

@@ -147,19 +147,6 @@ static void make_done(uv_work_t *work, int status)
 	native_fill(native);
 }
 
-/* Not the one that was freed last: a proxy may still know its address for a moment. */
-static int free_index(struct plane_native *native)
-{
-	for (unsigned i = 0; i < PLANE_NETWORK_MAX_SANDBOXES; i++) {
-		unsigned index = (native->next_index + i) % PLANE_NETWORK_MAX_SANDBOXES;
-		if (!native->sandboxes[index]) {
-			native->next_index = index + 1;
-			return (int)index;
-		}
-	}
-	return -1;
-}
-
 void native_fill(struct plane_native *native)
 {
 	unsigned making = native_count(native, NATIVE_MAKING);
@@ -169,7 +156,7 @@ void native_fill(struct plane_native *native)
 	if (native->is_closing || is_pausing)
 		return;
 	while (have < native->pool_size + native->queued && making < builds_max) {
-		int index = free_index(native);
+		int index = native_place_free(native);
 		if (index < 0)
 			break;
 		struct native_sandbox *s = native_add(native, (unsigned)index);
@@ -179,8 +166,12 @@ void native_fill(struct plane_native *native)
 		have++;
 		making++;
 	}
+	if (have < native->pool_size + native->queued && native_place_rests(native) &&
+		!uv_is_active((uv_handle_t *)&native->retry))
+		(void)uv_timer_start(&native->retry, on_retry, RETRY_MIN_MS, 0); /* succeeds */
 	/* all places are taken, and nobody knows when one gets free */
-	if (native->queue && have == 0 && native_count(native, NATIVE_REMOVING) == 0) {
+	if (native->queue && have == 0 && native_count(native, NATIVE_REMOVING) == 0 &&
+		!native_place_rests(native)) {
 		plane_error_set(&native->pool_error, -EAGAIN, "this drone is full: %u backends",
 			PLANE_NETWORK_MAX_SANDBOXES);
 		refuse_queue(native);

@@ -101,6 +101,7 @@ void native_exit_read(const struct native_sandbox *s, struct plane_runtime_exit 
 
 	*exit = (struct plane_runtime_exit){ 0 };
 	plane_sandbox_group(s->index, group);
+	exit->was_disk_hog = s->is_disk_hog;
 	exit->was_oom_killed =
 		plane_cgroup_oom_kills(native_host(s->native)->cgroups, group, &kills, NULL) == 0 &&
 		kills > 0;

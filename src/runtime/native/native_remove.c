@@ -25,6 +25,8 @@ void native_sandbox_free(struct native_sandbox *s)
 static void forget(struct native_sandbox *s)
 {
 	struct plane_native *native = s->native;
+	if (s->backend)
+		native_place_freed(native, s->index);
 	native->sandboxes[s->index] = NULL;
 	native_sandbox_free(s);
 	native_fill(native);
@@ -129,6 +131,8 @@ void native_start_remove(struct native_sandbox *s)
 	struct plane_native *native = s->native;
 	if (s->open_handles > 0 || s->state == NATIVE_REMOVING || s->state == NATIVE_ENDING)
 		return;
+	if (s->backend)
+		native_place_freed(native, s->index);
 	if (native->removals >= REMOVALS_MAX) {
 		s->state = NATIVE_DOOMED;
 		return;

@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "runtime/native/native_internal.h"
+#include "runtime/native/process.h"
 #include "runtime/native/shim/protocol.h"
 
 #define CLAIMS "/run/plane/uids"
@@ -56,13 +57,34 @@ static bool holds(unsigned slot, const char *directory)
 	return holder(slot, &other) == 0 && other && strcmp(other, directory) == 0;
 }
 
-/* Nobody's, or an instance's whose directory is gone, and with it its backends. */
+static void mark_slot(void *data, const char *pid, uid_t uid)
+{
+	bool *is_used = data;
+	(void)pid;
+	if (uid >= FIRST && (uid - FIRST) / SLOT_IDS < SLOTS)
+		is_used[(uid - FIRST) / SLOT_IDS] = true;
+}
+
+/* Nobody's, or an instance's whose directory is gone. */
 static bool is_free(unsigned slot)
 {
 	_cleanup_free_ char *other = NULL;
 	if (holder(slot, &other) < 0)
 		return false;
 	return !other || (access(other, F_OK) < 0 && (errno == ENOENT || errno == ENOTDIR));
+}
+
+/* SLOTS when there is none. Backends may outlive their instance's directory and claim. */
+static unsigned find_free(unsigned preferred)
+{
+	bool is_used[SLOTS] = { false };
+	plane_process_each(mark_slot, is_used);
+	for (unsigned i = 0; i < SLOTS; i++) {
+		unsigned slot = (preferred + i) % SLOTS;
+		if (!is_used[slot] && is_free(slot))
+			return slot;
+	}
+	return SLOTS;
 }
 
 int native_uids_claim(
@@ -75,9 +97,8 @@ int native_uids_claim(
 	for (unsigned i = 0; i < SLOTS && chosen == SLOTS; i++)
 		if (holds(i, directory))
 			chosen = i;
-	for (unsigned i = 0; i < SLOTS && chosen == SLOTS; i++)
-		if (is_free((preferred + i) % SLOTS))
-			chosen = (preferred + i) % SLOTS;
+	if (chosen == SLOTS)
+		chosen = find_free(preferred);
 	if (chosen == SLOTS)
 		return plane_error_set(err, -EUSERS,
 			"all %u ranges of user ids are taken by other instances; their directories "
