@@ -404,11 +404,11 @@ static long try_allow_new_privileges(void)
 /* The filter looks at registers: what stands in the upper half of one must not deceive it. */
 static long try_long_socket_family(void)
 {
-	return syscall(SYS_socket, (1l << 32) | 17 /* AF_PACKET */, SOCK_STREAM, 0);
+	return syscall(SYS_socket, (1L << 32) | 17 /* AF_PACKET */, SOCK_STREAM, 0);
 }
 static long try_long_clone_flags(void)
 {
-	long pid = syscall(SYS_clone, (1l << 32) | CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0);
+	long pid = syscall(SYS_clone, (1L << 32) | CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0);
 	if (pid == 0)
 		_exit(0);
 	return pid;

@@ -117,7 +117,7 @@ static void add_attempt(struct web_buffer *json, const struct attempt *attempt)
 static void try_everything(struct web_buffer *json)
 {
 	web_buffer_append_text(json, "{");
-	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++)
+	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
 		for (const struct attempt *attempt = tables[i]; attempt->name; attempt++)
 			add_attempt(json, attempt);
 	web_buffer_append_text(json, "}");
