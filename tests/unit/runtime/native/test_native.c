@@ -29,6 +29,7 @@ int plane_image_resolve(const char *images_dir, const char *name, struct plane_i
 		.argv = plane_alloc_zero(3, sizeof(char *)),
 		.env = plane_alloc_zero(1, sizeof(char *)),
 		.workdir = plane_strdup("/"),
+		.home = plane_strdup("/"),
 		.lock_fd = -1 };
 	image->argv[0] = plane_strdup(command);
 	image->argv[1] = plane_strdup(argument);
@@ -55,6 +56,7 @@ void plane_image_finish(struct plane_image *image)
 	free(image->name);
 	free(image->rootfs_path);
 	free(image->workdir);
+	free(image->home);
 }
 
 struct result {
