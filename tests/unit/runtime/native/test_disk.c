@@ -12,8 +12,8 @@
 #include "base/file.h"
 #include "runtime/native/disk.h"
 
-#define MIB (1ll << 20)
-#define GIB (1ll << 30)
+#define MIB (1LL << 20)
+#define GIB (1LL << 30)
 
 static const struct plane_disk_room roomy = { 50 * GIB, 100 * GIB, 900000, 1000000 };
 static const struct plane_disk_room full = { GIB - 1, 100 * GIB, 900000, 1000000 };
