@@ -64,7 +64,7 @@ class Leaks:
         self.shims, self.inside = collections.defaultdict(list), collections.defaultdict(list)
         for process in self.all.values():
             place = inventory.sandbox_of(process, self.slots)
-            if place:
+            if place and process.state != "Z":  # who has to wait for those is looked at below
                 (self.shims if place[2] else self.inside)[place[1]].append(process)
         self.records = inventory.records(data)
         self.groups = inventory.cgroups(instance)
