@@ -30,11 +30,10 @@ test-faults: build-test/build.ninja
 	@ninja -C build-test --quiet
 	@tools/run-tests.sh build-test --faults
 
-SECONDS ?= 1200
 SEED ?= 1
 soak: build-test/build.ninja
 	@ninja -C build-test --quiet
-	@PLANE_BUILD_DIR=build-test /usr/bin/python3 tests/faults/soak.py $(SECONDS) $(SEED)
+	@PLANE_BUILD_DIR=build-test /usr/bin/python3 tests/faults/soak.py $(or $(SECONDS),1200) $(SEED)
 
 test-threads: build-tsan/build.ninja
 	@ninja -C build-tsan --quiet
@@ -50,10 +49,9 @@ security-table: build-test/build.ninja
 	@ninja -C build-test --quiet
 	@PLANE_BUILD_DIR=build-test PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 tests/integration/comparison.py
 
-SECONDS ?= 60
 fuzz: build-fuzz/build.ninja
 	@ninja -C build-fuzz --quiet fuzzers
-	@tools/run-fuzz.sh build-fuzz $(SECONDS) $(FUZZ)
+	@tools/run-fuzz.sh build-fuzz $(or $(SECONDS),60) $(FUZZ)
 
 lint: build-test/build.ninja
 	@tools/packages.sh lint
