@@ -70,8 +70,8 @@ void native_end(struct native_sandbox *s)
 	struct plane_runtime_exit exit;
 
 	native_exit_read(s, &exit);
-	if (!exit.is_known ||
-		s->is_disk_hog) { /* its shim was killed, and what it held dies in this moment */
+	/* its shim was killed, and all in it dies in this moment; or its files go first */
+	if (!exit.is_known || s->is_disk_hog) {
 		native_await_end(s);
 		return;
 	}
