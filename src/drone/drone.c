@@ -21,7 +21,7 @@
 
 #define TICK_MS 250
 #define SETTLE_MS 5  /* longer than a backend that starts at once needs until it is ready */
-#define WORKERS "12" /* of libuv: sandboxes are made and removed on them, and both wait a lot */
+#define WORKERS "20" /* of libuv: sandboxes are made and removed on them, and both wait a lot */
 #define PRUNE_TICKS (3600 * 1000 / TICK_MS)
 #define KEEP_ENDED_MS (6 * 3600 * 1000)
 

@@ -17,8 +17,8 @@
 	    */
 /* At once, by libuv's workers at a low priority. Most of a build is waiting: for a grace period of
  * the kernel's, which builds at the same time share. */
-#define BUILDS_MAX 4
-#define BUILDS_MAX_WAITED_FOR 8
+#define BUILDS_MAX 8
+#define BUILDS_MAX_WAITED_FOR 12
 #define BUILD_NICE 10
 
 struct native_sandbox *native_parked(struct plane_native *native, const char *rootfs)
