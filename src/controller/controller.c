@@ -80,6 +80,12 @@ static void on_hub_closed(void *data)
 	((struct plane_controller *)data)->hub = NULL;
 }
 
+static void on_workers_closed(void *data)
+{
+	struct plane_controller *controller = data;
+	plane_hub_close(controller->hub, on_hub_closed, controller);
+}
+
 static void finish_if_idle(struct plane_controller *controller)
 {
 	if (!controller->is_server_closed || controller->open_sessions > 0 ||
@@ -93,8 +99,8 @@ static void finish_if_idle(struct plane_controller *controller)
 	uv_close((uv_handle_t *)&controller->lost_timer, NULL);
 	uv_close((uv_handle_t *)&controller->acks_timer, NULL);
 	plane_strand_close(controller->strand, NULL, NULL);
-	plane_http_pool_close(STEAL(controller->workers), NULL, NULL);
-	plane_hub_close(controller->hub, on_hub_closed, controller);
+	/* the hub after them: a job that still runs may publish */
+	plane_http_pool_close(STEAL(controller->workers), on_workers_closed, controller);
 }
 
 void plane_controller_session_freed(struct plane_controller *controller)
