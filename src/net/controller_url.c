@@ -51,8 +51,12 @@ int plane_controller_url_parse(
 	if (!host || !*host)
 		return plane_error_set(err, -EINVAL, "the controller's URL has no host");
 	_cleanup_free_ char *port = get_part(handle, CURLUPART_PORT, 0);
+	int number = port ? atoi(port) : is_tls ? 443 : 80; /* libcurl has checked all but zero */
+	if (number == 0)
+		return plane_error_set(
+			err, -EINVAL, "the controller's URL has port 0: expected 1 to 65535");
 	url->authority = port ? plane_strdupf("%s:%s", host, port) : plane_strdup(host);
-	url->port = port ? atoi(port) : is_tls ? 443 : 80; /* libcurl has checked it */
+	url->port = number;
 	url->is_tls = is_tls;
 	url->bearer = get_part(handle, CURLUPART_USER, 0);
 	size_t len = strlen(host);
