@@ -183,6 +183,12 @@ def mounts_of(pid, data):
                   if point.startswith((str(data) + "/", "/run/plane")))
 
 
+def tree(top):
+    """Everything below a directory in which others make and remove files meanwhile."""
+    return [pathlib.Path(directory) / name for directory, names, leaves in os.walk(top)
+            for name in (*names, *leaves)]
+
+
 def files(data):
     """Everything below the data directory but the contents of image trees and of sandboxes."""
     found = set()

@@ -74,7 +74,7 @@ class Leaks:
         self.mounts = inventory.mounts_of("self", data)
         self.files = inventory.files(data)
         self.memory = [path for place in inventory.memory(instance)
-                       for path in (place, *place.rglob("*"))]
+                       for path in (place, *inventory.tree(place))]
         self.journal = inventory.journal_live(data)
         self.store = inventory.store_live(data)
 
