@@ -213,6 +213,7 @@ class Proxy:
         os.close(write_end)
         with os.fdopen(read_end) as ready:
             line = ready.readline()
+            ready.read()  # until it has closed its end: it has its files then
         assert line.startswith("ready "), self.log_path.read_text()
         host, port = line.split()[1].rsplit(":", 1)
         self.address = (host, int(port))
