@@ -13,6 +13,7 @@ import pytest
 
 import inventory
 from faults import FaultyServe
+from serve import wait_until
 
 pytestmark = pytest.mark.timeout(100)
 FAR = 900  # number of a sandbox that is not there
@@ -23,6 +24,9 @@ def process(words, **more):
     child = subprocess.Popen(words, stdout=subprocess.PIPE, **more)
     if not more:
         child.stdout.readline()  # it has done what it does first
+    # the kernel closes what tells of execve a moment before it shows the new words
+    wait_until(lambda: inventory.read(f"/proc/{child.pid}/cmdline").split("\0")[0] == words[0],
+               what="the words of the process")
     try:
         yield child
     finally:
