@@ -19,7 +19,6 @@ static void drop(struct plane_native *native, size_t i)
 	native->images[native->image_count] = (struct plane_image)PLANE_IMAGE_EMPTY;
 }
 
-/* Names without a tag are the cache's misses; the store puts the tag. */
 static size_t find(const struct plane_native *native, const char *full_name)
 {
 	size_t i = 0;
