@@ -374,6 +374,19 @@ static bool is_malformed(const struct messages *messages)
 	       !(messages->count && messages->list[messages->count - 1].head.is_upgrade);
 }
 
+/* A backend that says more than it was asked: whether the proxy sees that before it asks for more
+ * on the same connection depends on when it comes. */
+static bool speaks_unasked(const struct world_peer *backend, const struct messages *requests,
+	const struct messages *answers)
+{
+	size_t begun = backend->sent.len > answers->end;
+	if (is_switching(answers))
+		return false;
+	for (size_t i = 0; i < answers->count; i++)
+		begun += answers->list[i].head.status >= 200;
+	return begun > requests->count;
+}
+
 bool proxy_check(const struct world *world)
 {
 	bool is_well_formed = true;
@@ -387,7 +400,8 @@ bool proxy_check(const struct world *world)
 	for (size_t i = 0; i < WORLD_CLIENTS; i++)
 		is_well_formed = is_well_formed && !is_malformed(&clients[i]);
 	for (size_t i = 0; i < world->backend_count; i++) {
-		is_well_formed = is_well_formed && !is_malformed(&answers[i]);
+		is_well_formed = is_well_formed && !is_malformed(&answers[i]) &&
+				 !speaks_unasked(&world->backends[i], &requests[i], &answers[i]);
 		messages_finish(&requests[i]);
 		messages_finish(&answers[i]);
 	}
