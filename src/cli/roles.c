@@ -122,14 +122,26 @@ static void directories_finish(struct drone_directories *directories)
 	free(directories->images_dir);
 }
 
-static int run_drone(struct plane_drone_config *config, const char *data_dir, const char *egress)
+/* What the drone's flags say in words. */
+struct drone_words {
+	const char *data_dir, *egress, *ip, *ports;
+	struct plane_flag_list proxies;
+};
+
+static int run_drone(struct plane_drone_config *config, const struct drone_words *words)
 {
 	struct plane_error err = { 0 };
 	struct drone_directories directories = { 0 };
+	struct plane_network_publish publish;
+	bool is_published;
 	int status;
-	if (read_egress(egress, &config->egress) < 0)
+	if (read_egress(words->egress, &config->egress) < 0)
 		return plane_fail("--egress: expected nat or none");
-	if (find_directories(config, data_dir, &directories, &err) < 0)
+	if (plane_network_publish_read(words->ip, words->ports, words->proxies.values, &publish,
+		    &is_published, &err) < 0)
+		return plane_fail("--ip, --backend-ports, --proxy-allow: %s", err.message);
+	config->publish = is_published ? &publish : NULL;
+	if (find_directories(config, words->data_dir, &directories, &err) < 0)
 		status = plane_fail("%s", err.message);
 	else
 		status = plane_role_drone(config);
@@ -140,7 +152,7 @@ static int run_drone(struct plane_drone_config *config, const char *data_dir, co
 int plane_command_drone(int argc, char **argv)
 {
 	struct plane_drone_config config = plane_drone_config_defaults;
-	const char *data_dir = NULL, *egress = "nat", *ip = NULL;
+	struct drone_words words = { .egress = "nat" };
 	int64_t pool_size = 0, ready_fd = -1, grace = config.grace_ms / 1000;
 	const struct plane_flag flags[] = {
 		{ "controller-url", PLANE_FLAG_TEXT, &config.controller_url, "URL",
@@ -151,14 +163,23 @@ int plane_command_drone(int argc, char **argv)
 		{ "name", PLANE_FLAG_TEXT, &config.name, "dr-NAME",
 			"its name (default: made once, kept in the journal)" },
 		{ "pool", PLANE_FLAG_TEXT, &config.pool, "POOL", "that it belongs to" },
-		{ "data-dir", PLANE_FLAG_TEXT, &data_dir, "DIR",
+		{ "data-dir", PLANE_FLAG_TEXT, &words.data_dir, "DIR",
 			"journal, logs, images (default: $PLANE_DATA_DIR or /var/lib/plane)" },
 		{ "db", PLANE_FLAG_TEXT, &config.db_path, "FILE",
 			"the journal (default: in the data directory)" },
 		{ "mount-base", PLANE_FLAG_TEXT, &config.mount_base, "DIR",
 			"where the directories of backends that ask for one live" },
-		{ "egress", PLANE_FLAG_TEXT, &egress, "nat|none",
+		{ "egress", PLANE_FLAG_TEXT, &words.egress, "nat|none",
 			"what backends may reach outside (default: nat)" },
+		{ "ip", PLANE_FLAG_TEXT, &words.ip, "IP",
+			"address or name of this machine at which proxies of others reach backends "
+			"(default: 127.0.0.1, proxies of this machine only)" },
+		{ "backend-ports", PLANE_FLAG_TEXT, &words.ports, "FIRST-LAST",
+			"ports of --ip, one for each backend; the same on all drones "
+			"(default: " PLANE_NETWORK_PORTS_DEFAULT ")" },
+		{ "proxy-allow", PLANE_FLAG_LIST, &words.proxies, "NETWORK",
+			"from where these ports may be reached, as 10.1.2.3 or 10.1.0.0/16; may be "
+			"given several times (default: private networks)" },
 		{ "parked", PLANE_FLAG_INT, &pool_size, "N",
 			"sandboxes kept ready for the next starts", 1, 256 },
 		{ "grace-seconds", PLANE_FLAG_INT, &grace, "S",
@@ -167,7 +188,6 @@ int plane_command_drone(int argc, char **argv)
 			"serve GET /metrics here" },
 		{ "end-backends", PLANE_FLAG_BOOL, &config.ends_backends_on_sigint, NULL,
 			"on SIGINT end all backends and leave nothing on the host" },
-		{ "ip", PLANE_FLAG_TEXT, &ip, "IP", NULL },
 		{ READY_FD },
 	};
 	const struct plane_command command = {
@@ -177,20 +197,19 @@ int plane_command_drone(int argc, char **argv)
 			"Backends outlive it: a new drone with the same data directory adopts "
 			"them.",
 		.examples = "  plane drone --controller-url http://127.0.0.1:8080 --cluster "
-			    "localhost:9090\n",
+			    "localhost:9090\n"
+			    "  plane drone --controller-url http://10.1.0.2:8080 --cluster "
+			    "plane.example.com --ip 10.1.0.7 --proxy-allow 10.1.0.3\n",
 		.flags = flags,
 		.flag_count = COUNT(flags),
 	};
 	int status = plane_command_parse(&command, argc, argv, NULL);
 	if (status >= 0)
 		return status;
-	if (ip && strcmp(ip, "127.0.0.1") != 0)
-		fprintf(stderr, "note: --ip has no effect here: proxies of this machine reach a "
-				"backend at its own address\n");
 	config.pool_size = (unsigned)pool_size;
 	config.grace_ms = (int)grace * 1000;
 	config.ready_fd = (int)ready_fd;
-	return run_drone(&config, data_dir, egress);
+	return run_drone(&config, &words);
 }
 
 int plane_command_proxy(int argc, char **argv)

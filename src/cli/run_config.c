@@ -86,9 +86,38 @@ static int read_executor(
 		docker, "mount_base", PLANE_JSON_OPTIONAL, &config->mount_base, err);
 }
 
+/* "ip" is the original's; "backend_ports" and "proxy_allow" (a list of texts) are ours. */
+static int read_publish(const json_t *json, struct plane_network_publish *publish,
+	bool *is_published, struct plane_error *err)
+{
+	const char *ip = NULL, *ports = NULL, *allowed[PLANE_NETWORK_ALLOWED_MAX + 2] = { 0 };
+	json_t *list = NULL, *item;
+	size_t i;
+	int result = plane_json_get_text(json, "ip", PLANE_JSON_OPTIONAL, &ip, err);
+	if (result == 0)
+		result = plane_json_get_text(
+			json, "backend_ports", PLANE_JSON_OPTIONAL, &ports, err);
+	if (result == 0)
+		result = plane_json_get_any(json, "proxy_allow", PLANE_JSON_OPTIONAL, &list, err);
+	if (result < 0)
+		return result;
+	if (list && !json_is_array(list))
+		return plane_error_set(err, EINVAL, "proxy_allow: expected a list of networks");
+	json_array_foreach (list, i, item) {
+		if (i > PLANE_NETWORK_ALLOWED_MAX)
+			break; /* one too many is told by who reads them */
+		allowed[i] = json_string_value(item);
+		if (!allowed[i])
+			return plane_error_set(err, EINVAL, "proxy_allow: expected texts");
+	}
+	return plane_network_publish_read(ip, ports, allowed, publish, is_published, err);
+}
+
 static int run_drone(const json_t *json, struct plane_error *err)
 {
 	struct plane_drone_config config = plane_drone_config_defaults;
+	struct plane_network_publish publish;
+	bool is_published = false;
 	int result = plane_json_get_text(json, "name", PLANE_JSON_REQUIRED, &config.name, err);
 	if (result == 0)
 		result = plane_json_get_text(
@@ -103,8 +132,11 @@ static int run_drone(const json_t *json, struct plane_error *err)
 			json, "db_path", PLANE_JSON_OPTIONAL, &config.db_path, err);
 	if (result == 0)
 		result = read_executor(json, &config, err);
+	if (result == 0)
+		result = read_publish(json, &publish, &is_published, err);
 	if (result < 0)
 		return result;
+	config.publish = is_published ? &publish : NULL;
 	_cleanup_free_ char *data_dir = plane_data_dir(NULL, err);
 	if (!data_dir)
 		return err->code;

@@ -252,6 +252,7 @@ static int open_runtime(struct drone *drone, struct plane_error *err)
 		.images_dir = config->images_dir,
 		.mount_base = config->mount_base,
 		.egress = config->egress,
+		.publish = config->publish,
 		.pool_size = config->pool_size };
 	drone->supervisor = plane_supervisor_create(&supervisor);
 	struct plane_runtime_listener listener =

@@ -20,6 +20,7 @@ struct plane_drone_config {
 	const char *mount_base;     /* NULL: mounts are ignored with a warning */
 	const char *metrics_listen; /* "ip:port" for GET /metrics; NULL: none */
 	enum plane_network_egress egress;
+	const struct plane_network_publish *publish; /* NULL: proxies are on this machine */
 	unsigned pool_size;     /* parked sandboxes; 0: the runtime's own choice */
 	int grace_ms;           /* from SIGTERM to SIGKILL */
 	int startup_timeout_ms; /* until a backend answers HTTP */

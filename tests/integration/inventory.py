@@ -171,7 +171,8 @@ def without_handles(value):
         return {name: without_handles(part) for name, part in value.items() if name != "handle"}
     if isinstance(value, list):
         parts = [without_handles(part) for part in value]
-        is_set = all(isinstance(part, dict) and "concat" in part for part in parts)
+        is_set = all(isinstance(part, dict) and "concat" in part
+                     or isinstance(part, list) and len(part) == 2 for part in parts)
         return sorted(parts, key=json.dumps) if is_set else parts  # a set's order is the kernel's
     return value
 

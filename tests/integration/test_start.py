@@ -138,6 +138,7 @@ def test_drone_and_proxy_from_files(tmp_path):
         "Proxy": {"name": "px-one", "controller_url": url, "cluster": cluster,
                   "port_config": {"http_port": ports["proxy"]}},
         "Drone": {"name": "dr-one", "controller_url": url, "cluster": cluster, "pool": "blue",
+                  "ip": "127.0.0.1",
                   "executor_config": {"docker": {"mount_base": str(tmp_path / "mounts")}}}}
     subprocess.run([str(PLANE), "image", "import", "echo", str(EXAMPLES / "echo.tar")], check=True,
                    env=environment, capture_output=True)
@@ -174,6 +175,12 @@ def test_drone_and_proxy_from_files(tmp_path):
     ({"Drone": {"name": "dr-1", "controller_url": "http://127.0.0.1:1", "cluster": "a", "pool": "",
                 "executor_config": {"docker": {"runtime": "runsc"}}}}, "docker: runtime"),
     ({"Drone": {"name": "dr-1", "controller_url": "http://127.0.0.1:1", "cluster": "a"}}, "pool"),
+    ({"Drone": {"name": "dr-1", "controller_url": "http://127.0.0.1:1", "cluster": "a", "pool": "",
+                "ip": "0.0.0.0"}}, "no address of a machine"),
+    ({"Drone": {"name": "dr-1", "controller_url": "http://127.0.0.1:1", "cluster": "a", "pool": "",
+                "ip": "10.1.2.3", "proxy_allow": ["10.1.2.4", "x"]}}, "no IPv4 network"),
+    ({"Drone": {"name": "dr-1", "controller_url": "http://127.0.0.1:1", "cluster": "a", "pool": "",
+                "ip": "10.1.2.3", "proxy_allow": "10.1.2.4"}}, "proxy_allow"),
     ({"Proxy": {"name": "px-1", "controller_url": "http://127.0.0.1:1", "cluster": "a",
                 "port_config": {"http_port": 0}, "cert_path": "/x"}}, "cert_path")])
 def test_what_a_file_asks_for_in_vain_is_told(tmp_path, content, told):

@@ -23,8 +23,6 @@
 #include "runtime/native/shim/protocol.h"
 #include "runtime/native/syscall_filter.h"
 
-#define BACKEND_PORT 8080
-
 const struct plane_sandbox_host *native_host(const struct plane_native *native)
 {
 	return &native->host;
@@ -238,10 +236,12 @@ void native_start(struct native_sandbox *s, const struct plane_runtime_spawn *sp
 	const struct plane_image *image, plane_runtime_spawned_fn spawned, void *data)
 {
 	struct plane_native *native = s->native;
+	char published[PLANE_NETWORK_ENDPOINT_SIZE];
 	struct plane_error err = { 0 };
 
 	s->backend = plane_strdup(spawn->backend);
-	s->address = plane_strdupf("%s:%d", s->parts.address, BACKEND_PORT);
+	plane_network_published(native->host.network, s->index, published);
+	s->address = plane_strdup(published);
 	s->deadline_ms = spawn->hard_deadline_boot_ms;
 	if (native_give(s, spawn, image, &err) < 0) {
 		s->is_forgotten = true;
@@ -315,13 +315,15 @@ static void native_wait_ready(struct plane_runtime *runtime, const char *backend
 	int64_t timeout_ms, plane_runtime_done_fn done, void *data)
 {
 	struct native_sandbox *s = find(from(runtime), backend);
+	char endpoint[PLANE_NETWORK_ENDPOINT_SIZE];
 	struct plane_error err = { 0 };
 
 	if (s && s->state == NATIVE_RUNNING && !s->probe) {
 		s->ready = done;
 		s->ready_data = data;
-		s->probe = plane_probe_start(
-			s->native->loop, s->address, timeout_ms, on_ready, s, &err);
+		plane_network_endpoint(s->native->host.network, s->index, endpoint);
+		s->probe =
+			plane_probe_start(s->native->loop, endpoint, timeout_ms, on_ready, s, &err);
 		if (s->probe)
 			return;
 	} else {
@@ -400,6 +402,21 @@ static void native_when_warm(struct plane_runtime *runtime, plane_runtime_done_f
 		push(&native->warm, done, data, NULL);
 }
 
+/* It was published as flags said that are others now. Its address is known to the controller and
+ * does not change: what is open goes on. */
+static void warn_if_elsewhere(const struct native_sandbox *s)
+{
+	char published[PLANE_NETWORK_ENDPOINT_SIZE];
+
+	plane_network_published(s->native->host.network, s->index, published);
+	if (strcmp(s->address, published) != 0)
+		plane_warn_backend(s->backend,
+			"proxies were told %s for it, this drone now publishes %s: new connections "
+			"to "
+			"it may fail until it ends, or until the drone has its former flags",
+			s->address, published);
+}
+
 static void adopt_one(
 	struct plane_native *native, unsigned index, plane_runtime_found_fn found, void *data)
 {
@@ -410,8 +427,10 @@ static void adopt_one(
 		native_start_remove(s); /* parked, or never complete */
 		return;
 	}
-	if (s->parts.pidfd >= 0)
+	if (s->parts.pidfd >= 0) {
 		s->parts.control = plane_sandbox_connect(&native->host, index, &err);
+		warn_if_elsewhere(s);
+	}
 	struct plane_runtime_found what = { .backend = s->backend,
 		.address = s->address,
 		.hard_deadline_boot_ms = s->deadline_ms };
@@ -587,7 +606,8 @@ static int set_up(struct plane_native *native, const struct plane_native_config 
 		return native->host.shim_fd;
 	if ((native->host.seccomp_fd = plane_seccomp_export(err)) < 0)
 		return native->host.seccomp_fd;
-	native->host.network = plane_network_create(native->id, config->egress, err);
+	native->host.network =
+		plane_network_create(native->id, config->egress, config->publish, err);
 	if (!native->host.network)
 		return -EIO;
 	native->host.cgroups = plane_cgroups_open(native->id, PLANE_CGROUP_AUTO, NULL, err);

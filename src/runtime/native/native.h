@@ -14,7 +14,8 @@ struct plane_native_config {
 	const char *images_dir; /* of the image store */
 	const char *mount_base; /* plane-data directories live below it; NULL: mounts are refused */
 	enum plane_network_egress egress;
-	unsigned pool_size;    /* parked sandboxes; 0: 16 */
+	const struct plane_network_publish *publish; /* NULL: reached from this machine only */
+	unsigned pool_size;                          /* parked sandboxes; 0: 16 */
 	int64_t log_max_bytes; /* of one log file, of which there are two; 0: 10 MiB */
 };
 

@@ -34,8 +34,9 @@ int native_place_free(struct plane_native *native)
 {
 	int64_t oldest_ms = plane_clock_boot_ms() - REST_MS;
 	int chosen = -1;
+	unsigned count = plane_network_count(native->host.network);
 
-	for (unsigned i = 0; i < PLANE_NETWORK_MAX_SANDBOXES; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		if (native->sandboxes[i] || native->freed_at_ms[i] > oldest_ms ||
 			(chosen >= 0 && native->freed_at_ms[i] == oldest_ms))
 			continue;
@@ -48,8 +49,9 @@ int native_place_free(struct plane_native *native)
 bool native_place_rests(const struct plane_native *native)
 {
 	int64_t since_ms = plane_clock_boot_ms() - REST_MS;
+	unsigned count = plane_network_count(native->host.network);
 
-	for (unsigned i = 0; i < PLANE_NETWORK_MAX_SANDBOXES; i++)
+	for (unsigned i = 0; i < count; i++)
 		if (!native->sandboxes[i] && native->freed_at_ms[i] > since_ms)
 			return true;
 	return false;

@@ -173,7 +173,7 @@ void native_fill(struct plane_native *native)
 	if (native->queue && have == 0 && native_count(native, NATIVE_REMOVING) == 0 &&
 		!native_place_rests(native)) {
 		plane_error_set(&native->pool_error, -EAGAIN, "this drone is full: %u backends",
-			PLANE_NETWORK_MAX_SANDBOXES);
+			plane_network_count(native->host.network));
 		refuse_queue(native);
 	}
 }

@@ -29,6 +29,8 @@
 struct plane_network {
 	char id[9];
 	struct plane_network_bridge bridge;
+	bool is_published;
+	struct plane_network_publish publish;
 	pthread_mutex_t attach_lock; /* guards attach_netlink */
 	pthread_mutex_t detach_lock; /* guards detach_netlink */
 	struct plane_netlink attach_netlink;
@@ -78,34 +80,68 @@ int plane_network_address(const struct plane_network *network, unsigned index,
 	return 0;
 }
 
-static int set_up(
-	struct plane_network *network, enum plane_network_egress egress, struct plane_error *err)
+unsigned plane_network_count(const struct plane_network *network)
 {
-	bool is_nat = egress == PLANE_NETWORK_EGRESS_NAT;
+	return network->is_published
+		       ? plane_network_publish_count(&network->publish, PLANE_NETWORK_MAX_SANDBOXES)
+		       : PLANE_NETWORK_MAX_SANDBOXES;
+}
+
+static void write_endpoint(
+	uint32_t address, unsigned port, char endpoint[PLANE_NETWORK_ENDPOINT_SIZE])
+{
+	char ip[PLANE_NETWORK_ADDRESS_SIZE];
+
+	write_address(address, ip);
+	snprintf(endpoint, PLANE_NETWORK_ENDPOINT_SIZE, "%s:%u", ip, port & 0xffff);
+}
+
+void plane_network_endpoint(const struct plane_network *network, unsigned index,
+	char endpoint[PLANE_NETWORK_ENDPOINT_SIZE])
+{
+	write_endpoint(address_of(network, index), PLANE_NETWORK_BACKEND_PORT, endpoint);
+}
+
+void plane_network_published(const struct plane_network *network, unsigned index,
+	char endpoint[PLANE_NETWORK_ENDPOINT_SIZE])
+{
+	if (network->is_published)
+		write_endpoint(
+			network->publish.address, network->publish.first_port + index, endpoint);
+	else
+		plane_network_endpoint(network, index, endpoint);
+}
+
+static int set_up(struct plane_network *network, struct plane_error *err)
+{
+	struct plane_network_bridge *bridge = &network->bridge;
 	struct plane_nft_rules rules = {
 		.instance_id = network->id,
-		.bridge = network->bridge.name,
+		.bridge = bridge->name,
 		.prefix = PLANE_NETWORK_PREFIX,
-		.is_nat = is_nat,
+		.is_nat = bridge->has_egress,
 		.first_index = FIRST_ADDRESS,
 		.count = PLANE_NETWORK_MAX_SANDBOXES,
+		.backend_port = PLANE_NETWORK_BACKEND_PORT,
+		.publish = network->is_published ? &network->publish : NULL,
 	};
 
 	int code = plane_netlink_open(&network->attach_netlink, err);
 	if (code == 0)
 		code = plane_netlink_open(&network->detach_netlink, err);
 	if (code == 0)
-		code = plane_network_bridge_ensure(
-			&network->attach_netlink, &network->bridge, is_nat, err);
+		code = plane_network_bridge_ensure(&network->attach_netlink, bridge, err);
 	if (code < 0)
 		return code;
-	rules.subnet = network->bridge.subnet;
-	rules.uplink = network->bridge.uplink[0] ? network->bridge.uplink : NULL;
+	rules.subnet = bridge->subnet;
+	rules.uplink = bridge->uplink[0] ? bridge->uplink : NULL;
+	rules.is_own = bridge->is_own;
 	return plane_nft_install(&rules, err);
 }
 
-struct plane_network *plane_network_create(
-	const char *instance_id, enum plane_network_egress egress, struct plane_error *err)
+struct plane_network *plane_network_create(const char *instance_id,
+	enum plane_network_egress egress, const struct plane_network_publish *publish,
+	struct plane_error *err)
 {
 	if (!plane_network_id_is_valid(instance_id)) {
 		plane_error_set(err, -EINVAL, "an instance id has 8 hex digits");
@@ -116,7 +152,13 @@ struct plane_network *plane_network_create(
 	pthread_mutex_init(&network->detach_lock, NULL);
 	snprintf(network->id, sizeof(network->id), "%s", instance_id);
 	snprintf(network->bridge.name, sizeof(network->bridge.name), "pl-%s", instance_id);
-	if (set_up(network, egress, err) < 0) {
+	network->bridge.has_egress = egress == PLANE_NETWORK_EGRESS_NAT;
+	if (publish) {
+		network->is_published = true;
+		network->publish = *publish;
+		network->bridge.published = publish->address;
+	}
+	if (set_up(network, err) < 0) {
 		plane_error_prefix(err, "network of instance %s", instance_id);
 		plane_network_destroy(network);
 		return NULL;

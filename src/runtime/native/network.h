@@ -1,9 +1,10 @@
 /* The private network of one Plane instance: a bridge, a /20 of 10.0.0.0/8 and the nftables table
- * `inet plane_<id>`. Backends are reached from the host and, with egress, reach the world; they
- * never reach each other, the host's own ports or link-local addresses. Never touches another
- * table, bridge or link. Firewalls of others still apply: a table whose forward chain has policy
- * drop (Docker's) blocks egress until its owner accepts the bridge `pl-<id>`, because an accept
- * in one nftables table does not overrule a drop in another. */
+ * `inet plane_<id>`. Backends are reached from the host, at a port of the host's each from other
+ * machines when that is asked for, and, with egress, reach the world; they never reach each other
+ * (of another machine's drone neither), the host's own ports or link-local addresses. Never touches
+ * another table, bridge or link. Firewalls of others still apply: a table whose forward chain has
+ * policy drop (Docker's) blocks egress until its owner accepts the bridge `pl-<id>`, because an
+ * accept in one nftables table does not overrule a drop in another. */
 #ifndef PLANE_RUNTIME_NATIVE_NETWORK_H
 #define PLANE_RUNTIME_NATIVE_NETWORK_H
 
@@ -12,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "runtime/native/network_publish.h"
 
 enum plane_network_egress {
 	PLANE_NETWORK_EGRESS_NONE, /* backends answer the host, nothing else leaves */
@@ -22,6 +24,10 @@ enum plane_network_egress {
 #define PLANE_NETWORK_MAX_SANDBOXES 1023
 /** "10.255.255.254" and a NUL. */
 #define PLANE_NETWORK_ADDRESS_SIZE 16
+/** "255.255.255.255:65535" and a NUL. */
+#define PLANE_NETWORK_ENDPOINT_SIZE 22
+/** Where a backend listens, inside. */
+#define PLANE_NETWORK_BACKEND_PORT 8080
 
 struct plane_network;
 
@@ -30,12 +36,14 @@ struct plane_network;
  * keeps its subnet and ports (running backends keep their connections), the table is replaced in
  * one transaction. `instance_id` is 8 lower-case hex digits. Needs CAP_NET_ADMIN in the host's
  * network namespace. Switches IPv4 forwarding on for the bridge and, with NAT, for the interface
- * of the default route; what it changed is noted in the bridge's alias, so that the destroy of a
+ * of the default route, with `publish` (borrowed; NULL: reached from this host only) for that of
+ * its address; what it changed is noted in the bridge's alias, so that the destroy of a
  * later process restores it. Blocks some milliseconds.
  * Errors: -EINVAL (id), -EADDRNOTAVAIL (no free /20), else the kernel's. NULL on failure.
  */
-struct plane_network *plane_network_create(
-	const char *instance_id, enum plane_network_egress egress, struct plane_error *err);
+struct plane_network *plane_network_create(const char *instance_id,
+	enum plane_network_egress egress, const struct plane_network_publish *publish,
+	struct plane_error *err);
 
 /**
  * Gives the fresh namespace `netns_fd` (from plane_netns_create; borrowed) a link `eth0` to the
@@ -52,6 +60,16 @@ int plane_network_attach(struct plane_network *network, int netns_fd, unsigned i
 /** The address that `index` has or would have; pure. -ERANGE for a bad index. */
 int plane_network_address(const struct plane_network *network, unsigned index,
 	char address[PLANE_NETWORK_ADDRESS_SIZE]);
+
+/** How many sandboxes there can be: as many as have a port where they are published. Pure. */
+unsigned plane_network_count(const struct plane_network *network);
+
+/** "ip:port" of the backend in sandbox `index`: as this host reaches it, and as proxies do, which
+ * is the same when nothing is published. Pure; the index is below plane_network_count. */
+void plane_network_endpoint(const struct plane_network *network, unsigned index,
+	char endpoint[PLANE_NETWORK_ENDPOINT_SIZE]);
+void plane_network_published(const struct plane_network *network, unsigned index,
+	char endpoint[PLANE_NETWORK_ENDPOINT_SIZE]);
 
 /**
  * The namespace of `index` is ending: what the bridge knows of its address is forgotten. Its link

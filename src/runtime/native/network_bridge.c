@@ -1,5 +1,5 @@
-/* The bridge of an instance. What is changed outside of it (forwarding of the uplink) is noted in
- * the bridge's alias as "plane:<interface>", so that whoever removes the bridge can undo it. */
+/* The bridge of an instance. What is changed outside of it (forwarding of interfaces) is noted in
+ * the bridge's alias as "plane:<interface>,...", so that whoever removes the bridge can undo it. */
 #include "runtime/native/network_bridge.h"
 
 #include <arpa/inet.h>
@@ -28,6 +28,8 @@ struct survey {
 	size_t count;
 	int bridge_index;       /* whose own address is wanted */
 	uint32_t bridge_subnet; /* 0: none */
+	uint32_t published;     /* whose interface is wanted; 0: none */
+	int home_index;         /* of it; 0: not this host's */
 	int uplink_index;       /* of the default route with the best metric */
 	uint32_t uplink_metric;
 };
@@ -138,6 +140,8 @@ static int read_address(const struct nlmsghdr *header, void *data)
 		if (type == IFA_LOCAL && (int)info->ifa_index == survey->bridge_index &&
 			info->ifa_prefixlen == PLANE_NETWORK_PREFIX)
 			survey->bridge_subnet = address & ~(SUBNET_SIZE - 1);
+		if (type == IFA_LOCAL && address == survey->published)
+			survey->home_index = (int)info->ifa_index;
 		if (type == IFA_ADDRESS || type == IFA_LOCAL)
 			take(survey, address, info->ifa_prefixlen);
 	}
@@ -289,30 +293,81 @@ static bool is_forwarding(const char *link)
 	return is_on;
 }
 
-/* The kernel asks the interface on which a packet comes in: the bridge for what backends send,
- * the uplink for the answers. The host's other interfaces stay as they are. */
-static int allow_forwarding(struct plane_netlink *netlink,
-	const struct plane_network_bridge *bridge, const char *old_alias, struct plane_error *err)
-{
-	char alias[PLANE_NETWORK_ALIAS_SIZE];
+/* ---- the note of whose forwarding was switched on ---- */
 
-	if (set_option("ipv4", bridge->name, "forwarding", "1", err) < 0)
-		return err ? err->code : -EIO;
-	if (!bridge->uplink[0] || is_forwarding(bridge->uplink))
-		return 0;
-	if (old_alias[0] && strcmp(old_alias + strlen("plane:"), bridge->uplink) != 0)
-		plane_warn("forwarding of %s stays on: the default route moved to %s",
-			old_alias + strlen("plane:"), bridge->uplink);
-	/* First the note, then the deed: a crash between them restores what was not changed. */
-	snprintf(alias, sizeof(alias), "plane:%s", bridge->uplink);
-	int code = set_alias(netlink, bridge->index, alias, err);
-	if (code < 0)
-		return code;
-	return set_option("ipv4", bridge->uplink, "forwarding", "1", err);
+static const char note[] = "plane:";
+
+static bool is_noted(const char *alias, const char *link)
+{
+	const char *at = plane_text_starts_with(alias, note) ? alias + strlen(note) : "";
+
+	for (size_t len; *at; at += len + (at[len] == ',')) {
+		len = strcspn(at, ",");
+		if (len == strlen(link) && strncmp(at, link, len) == 0)
+			return true;
+	}
+	return false;
 }
 
-static int adjust(struct plane_netlink *netlink, struct plane_network_bridge *bridge, bool forwards,
-	const char *alias, struct plane_error *err)
+/* False, and nothing is added, when it does not fit. */
+static bool add_to_note(char alias[PLANE_NETWORK_ALIAS_SIZE], const char *link)
+{
+	size_t len = strlen(alias);
+
+	if (len + strlen(note) + strlen(link) >= PLANE_NETWORK_ALIAS_SIZE)
+		return false;
+	snprintf(alias + len, PLANE_NETWORK_ALIAS_SIZE - len, "%s%s", len ? "," : note, link);
+	return true;
+}
+
+/* Takes the first name off the note; false when there is none (any more). */
+static bool next_noted(const char **at, char link[IFNAMSIZ])
+{
+	size_t len = strcspn(*at, ",");
+
+	if (len == 0 || len >= IFNAMSIZ || memchr(*at, '/', len))
+		return false;
+	snprintf(link, IFNAMSIZ, "%.*s", (int)len, *at);
+	*at += len + ((*at)[len] == ',');
+	return true;
+}
+
+/* First the note, then the deed: a crash between them restores what was not changed. */
+static int allow_forwarding(struct plane_netlink *netlink,
+	const struct plane_network_bridge *bridge, const char *link,
+	char alias[PLANE_NETWORK_ALIAS_SIZE], struct plane_error *err)
+{
+	if (!link[0] || is_forwarding(link))
+		return 0;
+	if (!is_noted(alias, link)) {
+		if (!add_to_note(alias, link))
+			return plane_error_set(err, -ENOSPC,
+				"no room to note that %s forwards, beside %s", link, alias);
+		int code = set_alias(netlink, bridge->index, alias, err);
+		if (code < 0)
+			return code;
+	}
+	return set_option("ipv4", link, "forwarding", "1", err);
+}
+
+/* The kernel asks the interface on which a packet comes in: the bridge for what backends send; the
+ * uplink for the answers to it; the published address's for what proxies send. The host's other
+ * interfaces stay as they are. */
+static int forward(struct plane_netlink *netlink, const struct plane_network_bridge *bridge,
+	char alias[PLANE_NETWORK_ALIAS_SIZE], struct plane_error *err)
+{
+	bool by_uplink = bridge->has_egress || !bridge->home[0];
+
+	int code = set_option("ipv4", bridge->name, "forwarding", "1", err);
+	if (code == 0 && by_uplink)
+		code = allow_forwarding(netlink, bridge, bridge->uplink, alias, err);
+	if (code == 0)
+		code = allow_forwarding(netlink, bridge, bridge->home, alias, err);
+	return code;
+}
+
+static int adjust(struct plane_netlink *netlink, struct plane_network_bridge *bridge,
+	char alias[PLANE_NETWORK_ALIAS_SIZE], struct plane_error *err)
 {
 	int code = raise_bridge(netlink, bridge, err);
 
@@ -321,13 +376,32 @@ static int adjust(struct plane_netlink *netlink, struct plane_network_bridge *br
 	code = set_option("ipv4", bridge->name, "send_redirects", "0", err);
 	if (code < 0)
 		return code;
-	if (forwards)
-		return allow_forwarding(netlink, bridge, alias, err);
+	if (bridge->has_egress || bridge->published)
+		return forward(netlink, bridge, alias, err);
 	return set_option("ipv4", bridge->name, "forwarding", "0", err);
 }
 
-int plane_network_bridge_ensure(struct plane_netlink *netlink, struct plane_network_bridge *bridge,
-	bool forwards, struct plane_error *err)
+/* What was found of the interfaces, by name. */
+static int name_links(
+	struct plane_network_bridge *bridge, const struct survey *survey, struct plane_error *err)
+{
+	if (!survey->uplink_index ||
+		!if_indextoname((unsigned)survey->uplink_index, bridge->uplink))
+		bridge->uplink[0] = '\0';
+	bridge->is_own = survey->home_index != 0;
+	if (!bridge->is_own || !if_indextoname((unsigned)survey->home_index, bridge->home) ||
+		strcmp(bridge->home, "lo") == 0)
+		bridge->home[0] = '\0';
+	if (bridge->published && !bridge->home[0] && !bridge->uplink[0])
+		return plane_error_set(err, -EADDRNOTAVAIL,
+			"the address for proxies is of no interface here, and there is no default "
+			"route "
+			"by which they could come");
+	return 0;
+}
+
+int plane_network_bridge_ensure(
+	struct plane_netlink *netlink, struct plane_network_bridge *bridge, struct plane_error *err)
 {
 	_cleanup_(survey_finish) struct survey survey = { 0 };
 	struct plane_network_link link = { 0 };
@@ -340,6 +414,7 @@ int plane_network_bridge_ensure(struct plane_netlink *netlink, struct plane_netw
 		return plane_error_set(
 			err, -EEXIST, "link %s exists and is no bridge", bridge->name);
 	survey.bridge_index = link.index;
+	survey.published = bridge->published;
 	code = look_around(netlink, &survey, err);
 	if (code < 0)
 		return code;
@@ -348,8 +423,9 @@ int plane_network_bridge_ensure(struct plane_netlink *netlink, struct plane_netw
 	if (!bridge->subnet)
 		return plane_error_set(err, -EADDRNOTAVAIL,
 			"no /%d of 10.0.0.0/8 is free of routes", PLANE_NETWORK_PREFIX);
-	if (!survey.uplink_index || !if_indextoname((unsigned)survey.uplink_index, bridge->uplink))
-		bridge->uplink[0] = '\0';
+	code = name_links(bridge, &survey, err);
+	if (code < 0)
+		return code;
 	if (is_new) {
 		code = make_bridge(netlink, bridge->name, bridge->subnet, err);
 		if (code < 0)
@@ -362,7 +438,7 @@ int plane_network_bridge_ensure(struct plane_netlink *netlink, struct plane_netw
 	 * fine. */
 	code = set_option("ipv6", bridge->name, "disable_ipv6", "1", err);
 	if (code == 0 || code == -ENOENT)
-		code = adjust(netlink, bridge, forwards, link.alias, err);
+		code = adjust(netlink, bridge, link.alias, err);
 	if (code < 0 && is_new) {
 		struct plane_error ignored; /* the first failure is the one to tell */
 		(void)plane_network_bridge_remove(netlink, bridge->name, &ignored);
@@ -370,8 +446,8 @@ int plane_network_bridge_ensure(struct plane_netlink *netlink, struct plane_netw
 	return code;
 }
 
-/* Another Plane instance still needs the uplink's forwarding: hands it the duty to restore. */
-static bool hand_over(struct plane_netlink *netlink, const char *name, const char *alias)
+/* Another Plane instance may still need what forwards: it gets the duty to restore. */
+static bool hand_over(struct plane_netlink *netlink, const char *name, const char *forwarding)
 {
 	struct if_nameindex *links = if_nameindex();
 	bool is_done = false;
@@ -382,13 +458,31 @@ static bool hand_over(struct plane_netlink *netlink, const char *name, const cha
 			!plane_network_id_is_valid(at->if_name + 3) ||
 			plane_network_find_link(netlink, at->if_name, &link, NULL) < 0)
 			continue;
-		if (!link.is_bridge || link.alias[0] || !is_forwarding(at->if_name))
+		if (!link.is_bridge || !is_forwarding(at->if_name))
 			continue;
-		is_done = set_alias(netlink, link.index, alias, NULL) == 0;
+		is_done = is_noted(link.alias, forwarding) ||
+			  (add_to_note(link.alias, forwarding) &&
+				  set_alias(netlink, link.index, link.alias, NULL) == 0);
 	}
 	if (links)
 		if_freenameindex(links);
 	return is_done;
+}
+
+static int restore_forwarding(
+	struct plane_netlink *netlink, const char *name, const char *alias, struct plane_error *err)
+{
+	const char *at = plane_text_starts_with(alias, note) ? alias + strlen(note) : "";
+	char link[IFNAMSIZ];
+
+	while (next_noted(&at, link)) {
+		if (hand_over(netlink, name, link))
+			continue;
+		int code = set_option("ipv4", link, "forwarding", "0", err);
+		if (code < 0 && code != -ENOENT)
+			return code;
+	}
+	return 0;
 }
 
 int plane_network_bridge_remove(
@@ -404,13 +498,9 @@ int plane_network_bridge_remove(
 		return code;
 	if (!link.is_bridge)
 		return plane_error_set(err, -EPERM, "link %s is no bridge, so not ours", name);
-	const char *uplink = link.alias + strlen("plane:");
-	if (plane_text_starts_with(link.alias, "plane:") && uplink[0] && !strchr(uplink, '/') &&
-		!hand_over(netlink, name, link.alias)) {
-		code = set_option("ipv4", uplink, "forwarding", "0", err);
-		if (code < 0 && code != -ENOENT)
-			return code;
-	}
+	code = restore_forwarding(netlink, name, link.alias, err);
+	if (code < 0)
+		return code;
 	struct nlmsghdr *header = plane_netlink_add(&batch, RTM_DELLINK, 0);
 	struct ifinfomsg *info = mnl_nlmsg_put_extra_header(header, sizeof(*info));
 	info->ifi_index = link.index;

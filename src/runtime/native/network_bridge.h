@@ -11,14 +11,20 @@
 #include "runtime/native/netlink.h"
 
 #define PLANE_NETWORK_PREFIX 20
-/** Longest interface name with its NUL, and room for "plane:" in front. */
-#define PLANE_NETWORK_ALIAS_SIZE (IFNAMSIZ + 8)
+/** As long as the kernel takes (IFALIASZ). */
+#define PLANE_NETWORK_ALIAS_SIZE 256
 
 struct plane_network_bridge {
+	/* set by the caller */
 	char name[IFNAMSIZ];
+	bool has_egress;    /* backends reach the world */
+	uint32_t published; /* the host's address at which backends are reached; 0: none */
+	/* found */
 	char uplink[IFNAMSIZ]; /* interface of the default route; "" without one */
 	int index;
-	uint32_t subnet; /* host byte order; gateway is subnet + 1 */
+	uint32_t subnet;     /* host byte order, as all addresses; gateway is subnet + 1 */
+	bool is_own;         /* `published` is an address of this host, at: */
+	char home[IFNAMSIZ]; /* "" when it is not, or of no real interface */
 };
 
 /** One link, as asked of the kernel. */
@@ -38,9 +44,9 @@ int plane_network_find_link(struct plane_netlink *netlink, const char *name,
 /** "02:50:" and the address: unique on the bridge, and checkable by the firewall. */
 void plane_network_mac(uint32_t address, unsigned char mac[6]);
 
-/** Makes or finds the bridge; `bridge->name` is set by the caller. */
+/** Makes or finds the bridge. */
 int plane_network_bridge_ensure(struct plane_netlink *netlink, struct plane_network_bridge *bridge,
-	bool is_forwarding, struct plane_error *err);
+	struct plane_error *err);
 
 /** Removes it and restores forwarding. Missing is fine. */
 int plane_network_bridge_remove(

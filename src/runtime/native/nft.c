@@ -48,6 +48,86 @@ static void add_owners(struct plane_buffer *text, const struct plane_nft_rules *
 	plane_buffer_add_text(text, " }; }\n");
 }
 
+static void add_address(struct plane_buffer *text, uint32_t address)
+{
+	plane_buffer_addf(text, "%u.%u.%u.%u", address >> 24, address >> 16 & 255,
+		address >> 8 & 255, address & 255);
+}
+
+/* Which port leads to which sandbox follows from the sandbox's number. So nothing changes when one
+ * is made or removed: where none is, nobody answers. */
+static void add_ports(struct plane_buffer *text, const struct plane_nft_rules *rules)
+{
+	const struct plane_network_publish *publish = rules->publish;
+
+	plane_buffer_add_text(text, "map ports { type inet_service : ipv4_addr; elements = { ");
+	for (unsigned i = 0; i < plane_network_publish_count(publish, rules->count); i++) {
+		plane_buffer_addf(text, "%s%u : ", i ? ", " : "", publish->first_port + i);
+		add_address(text, rules->subnet + rules->first_index + i);
+	}
+	plane_buffer_add_text(text, " }; }\n"
+				    "set proxies { type ipv4_addr; flags interval; auto-merge; "
+				    "elements = { ");
+	for (unsigned i = 0; i < publish->allowed_count; i++) {
+		plane_buffer_add_text(text, i ? ", " : "");
+		add_address(text, publish->allowed[i].address);
+		plane_buffer_addf(text, "/%u", publish->allowed[i].prefix);
+	}
+	plane_buffer_add_text(text, " }; }\n");
+}
+
+/* A packet's destination is one of the published ports. */
+static void add_published(struct plane_buffer *text, const struct plane_nft_rules *rules)
+{
+	if (rules->is_own) {
+		plane_buffer_add_text(text, "ip daddr ");
+		add_address(text, rules->publish->address);
+	} else {
+		plane_buffer_add_text(text, "fib daddr type local");
+	}
+	plane_buffer_addf(
+		text, " tcp dport %u-%u ", rules->publish->first_port, rules->publish->last_port);
+}
+
+/* Proxies of other machines, then those of this one. Backends, of any instance, never. */
+static void add_publish(struct plane_buffer *text, const struct plane_nft_rules *rules)
+{
+	if (!rules->publish)
+		return;
+	add_ports(text, rules);
+	plane_buffer_add_text(text, "chain publish { type nat hook prerouting priority dstnat;\n"
+				    "iifname \"pl-*\" return\nip saddr @proxies ");
+	add_published(text, rules);
+	plane_buffer_addf(text, "dnat ip to tcp dport map @ports:%u\n}\n", rules->backend_port);
+	plane_buffer_add_text(text, "chain publish_here { type nat hook output priority -100;\n");
+	add_published(text, rules);
+	plane_buffer_addf(text, "dnat ip to tcp dport map @ports:%u\n}\n", rules->backend_port);
+}
+
+/* Connections that came by a published port, in both directions. And backends must not come to the
+ * published ports of other drones, where the addresses of this machine may be allowed. */
+static void add_forward_published(struct plane_buffer *text, const struct plane_nft_rules *rules)
+{
+	const struct plane_network_publish *publish = rules->publish;
+	_cleanup_(finish_text) struct plane_buffer origin = { 0 };
+
+	if (!publish)
+		return;
+	plane_buffer_add_text(&origin, "ct status dnat ");
+	if (rules->is_own) {
+		plane_buffer_add_text(&origin, "ct original ip daddr ");
+		add_address(&origin, publish->address);
+	}
+	plane_buffer_addf(&origin, " meta l4proto tcp ct original proto-dst %u-%u",
+		publish->first_port, publish->last_port);
+	plane_buffer_addf(text, "iifname != \"pl-*\" oifname \"%s\" %s accept\n", rules->bridge,
+		plane_buffer_text(&origin));
+	plane_buffer_addf(text, "iifname \"%s\" ct direction reply %s accept\n", rules->bridge,
+		plane_buffer_text(&origin));
+	plane_buffer_addf(text, "iifname \"%s\" tcp dport %u-%u drop\n", rules->bridge,
+		publish->first_port, publish->last_port);
+}
+
 static void add_forward(struct plane_buffer *text, const struct plane_nft_rules *rules)
 {
 	const char *bridge = rules->bridge;
@@ -55,6 +135,7 @@ static void add_forward(struct plane_buffer *text, const struct plane_nft_rules 
 	plane_buffer_add_text(
 		text, "chain forward { type filter hook forward priority -10; policy accept;\n");
 	plane_buffer_addf(text, "iifname \"%s\" oifname \"%s\" drop\n", bridge, bridge);
+	add_forward_published(text, rules);
 	if (!rules->is_nat) {
 		plane_buffer_addf(
 			text, "iifname \"%s\" drop\noifname \"%s\" drop\n}\n", bridge, bridge);
@@ -73,9 +154,9 @@ static void add_forward(struct plane_buffer *text, const struct plane_nft_rules 
 	plane_buffer_add_text(text, "}\n");
 	plane_buffer_add_text(
 		text, "chain postrouting { type nat hook postrouting priority srcnat;\n");
-	plane_buffer_addf(text, "ip saddr %u.%u.%u.%u/%u oifname != \"%s\" masquerade\n}\n",
-		rules->subnet >> 24, rules->subnet >> 16 & 255, rules->subnet >> 8 & 255,
-		rules->subnet & 255, rules->prefix, bridge);
+	plane_buffer_add_text(text, "ip saddr ");
+	add_address(text, rules->subnet);
+	plane_buffer_addf(text, "/%u oifname != \"%s\" masquerade\n}\n", rules->prefix, bridge);
 }
 
 int plane_nft_install(const struct plane_nft_rules *rules, struct plane_error *err)
@@ -101,6 +182,7 @@ int plane_nft_install(const struct plane_nft_rules *rules, struct plane_error *e
 		"ct state established accept\n"
 		"ct state related meta l4proto icmp accept\ndrop\n}\n",
 		bridge);
+	add_publish(&text, rules);
 	add_forward(&text, rules);
 	plane_buffer_add_text(&text, "}\n");
 	return run(plane_buffer_text(&text), "install the firewall table", err);

@@ -89,7 +89,7 @@ static int set_up(void **state)
 	struct plane_error err = { 0 };
 	snprintf(
 		fixture->id, sizeof(fixture->id), "%08x", (unsigned)plane_random_below(1ull << 32));
-	fixture->network = plane_network_create(fixture->id, PLANE_NETWORK_EGRESS_NAT, &err);
+	fixture->network = plane_network_create(fixture->id, PLANE_NETWORK_EGRESS_NAT, NULL, &err);
 	if (!fixture->network)
 		print_error("%s\n", err.message);
 	assert_non_null(fixture->network);
@@ -153,7 +153,7 @@ static void a_restarted_drone_finds_its_network_again(void **state)
 	int listener = listen_in(fixture->netns[0], &port);
 
 	plane_network_destroy(fixture->network);
-	fixture->network = plane_network_create(fixture->id, PLANE_NETWORK_EGRESS_NONE, &err);
+	fixture->network = plane_network_create(fixture->id, PLANE_NETWORK_EGRESS_NONE, NULL, &err);
 	assert_non_null(fixture->network);
 	assert_int_equal(plane_network_address(fixture->network, 0, address), 0);
 	assert_string_equal(address, fixture->address[0]);
@@ -173,7 +173,7 @@ static void bad_ids_and_indexes_are_refused(void **state)
 	struct plane_error err = { 0 };
 	char address[PLANE_NETWORK_ADDRESS_SIZE];
 
-	assert_null(plane_network_create("../x", PLANE_NETWORK_EGRESS_NAT, &err));
+	assert_null(plane_network_create("../x", PLANE_NETWORK_EGRESS_NAT, NULL, &err));
 	assert_int_equal(err.code, -EINVAL);
 	assert_int_equal(plane_network_remove("ABCDEF01", &err), -EINVAL);
 	assert_int_equal(plane_network_attach(fixture->network, fixture->netns[0],
@@ -184,6 +184,88 @@ static void bad_ids_and_indexes_are_refused(void **state)
 		-EEXIST);
 }
 
+static void run_command(const char *command)
+{
+	assert_int_equal(system(command), 0);
+}
+
+static bool is_forwarding(const char *link)
+{
+	char path[96], text[2] = "";
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/forwarding", link);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(read(fd, text, 1), 1);
+	close(fd);
+	return text[0] == '1';
+}
+
+/* A machine whose default route and whose address for proxies are at different interfaces. */
+static void interfaces_forward_as_long_as_an_instance_needs_them(void **state)
+{
+	int made = plane_netns_create(NULL), own = enter(made);
+	struct plane_network_publish publish = { .address = 0xc0000201, /* 192.0.2.1 */
+		.first_port = 20000,
+		.last_port = 21022,
+		.allowed_count = 1 };
+	struct plane_network *network[2];
+
+	run_command("ip link add up0 type bridge && ip link add home0 type bridge && "
+		    "ip link add other0 type bridge && ip addr add 198.51.100.2/24 dev up0 && "
+		    "ip addr add 192.0.2.1/24 dev home0 && ip link set up0 up && "
+		    "ip link set home0 up && ip route add default via 198.51.100.1");
+	network[0] = plane_network_create("00000001", PLANE_NETWORK_EGRESS_NAT, &publish, NULL);
+	assert_non_null(network[0]);
+	assert_true(is_forwarding("up0") && is_forwarding("home0") && !is_forwarding("other0"));
+	network[1] = plane_network_create("00000002", PLANE_NETWORK_EGRESS_NAT, NULL, NULL);
+	assert_non_null(network[1]);
+	/* a drone that starts again finds its own notes */
+	plane_network_destroy(network[0]);
+	network[0] = plane_network_create("00000001", PLANE_NETWORK_EGRESS_NAT, &publish, NULL);
+	assert_non_null(network[0]);
+
+	plane_network_destroy(network[0]);
+	assert_int_equal(plane_network_remove("00000001", NULL), 0);
+	assert_true(is_forwarding("up0") && is_forwarding("home0")); /* another's duty now */
+	plane_network_destroy(network[1]);
+	assert_int_equal(plane_network_remove("00000002", NULL), 0);
+	assert_false(is_forwarding("up0") || is_forwarding("home0"));
+	leave(own);
+	close(made);
+}
+
+static void backends_have_a_port_each_of_the_published_address(void **state)
+{
+	int made = plane_netns_create(NULL), own = enter(made);
+	struct plane_network_publish publish = {
+		.address = 0xc0000201, .first_port = 65530, .last_port = 65535, .allowed_count = 1
+	};
+	char endpoint[PLANE_NETWORK_ENDPOINT_SIZE], inside[PLANE_NETWORK_ENDPOINT_SIZE];
+
+	run_command("ip link add home0 type bridge && ip addr add 192.0.2.1/24 dev home0");
+	struct plane_network *network =
+		plane_network_create("00000001", PLANE_NETWORK_EGRESS_NONE, &publish, NULL);
+	assert_non_null(network);
+	assert_int_equal(plane_network_count(network), 6);
+	plane_network_published(network, 5, endpoint);
+	assert_string_equal(endpoint, "192.0.2.1:65535");
+	plane_network_endpoint(network, 5, inside);
+	assert_memory_equal(inside, "10.", 3);
+	assert_non_null(strstr(inside, ":8080"));
+	plane_network_destroy(network);
+	assert_int_equal(plane_network_remove("00000001", NULL), 0);
+
+	network = plane_network_create("00000001", PLANE_NETWORK_EGRESS_NONE, NULL, NULL);
+	assert_non_null(network);
+	assert_int_equal(plane_network_count(network), PLANE_NETWORK_MAX_SANDBOXES);
+	plane_network_published(network, 5, endpoint);
+	plane_network_endpoint(network, 5, inside);
+	assert_string_equal(endpoint, inside);
+	plane_network_destroy(network);
+	assert_int_equal(plane_network_remove("00000001", NULL), 0);
+	leave(own);
+	close(made);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -192,6 +274,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			a_restarted_drone_finds_its_network_again, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(bad_ids_and_indexes_are_refused, set_up, tear_down),
+		cmocka_unit_test(interfaces_forward_as_long_as_an_instance_needs_them),
+		cmocka_unit_test(backends_have_a_port_each_of_the_published_address),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,86 @@
+"""Single roles, each on a machine of its own (hosts.py): started, waited for, killed, stopped."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+
+from serve import BUILD, PLANE
+
+START_SECONDS = 40
+STOP_SECONDS = 40
+
+
+class Role:
+    """One process of `plane`, which may be started again after its end. `environment` is added to
+    the test's own."""
+
+    def __init__(self, host, directory, name, words, environment=None):
+        self.host, self.name, self.words = host, name, [str(word) for word in words]
+        self.log_path = directory / f"{name}.log"
+        self.environment = environment or {}
+        self.process, self.ready_pipe = None, None
+
+    def start(self, wait=True):
+        """Begins it; `wait`: until it says that it serves."""
+        self.ready_pipe, write = os.pipe()
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                self.host.command(PLANE, *self.words, "--ready-fd", write), stdout=log, stderr=log,
+                stdin=subprocess.DEVNULL, pass_fds=[write, self.host.fd],
+                env={**os.environ, **self.environment})
+        os.close(write)
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self):
+        # A reader of the pipe sees its end when the role ends before.
+        timer = threading.Timer(START_SECONDS, self.process.kill)
+        timer.start()
+        text = os.read(self.ready_pipe, 200)
+        timer.cancel()
+        os.close(self.ready_pipe)
+        self.ready_pipe = None
+        if not text.startswith(b"ready"):
+            raise AssertionError(f"{self.name} did not get ready:\n{self.log_text()[-4000:]}")
+
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self):
+        """kill -9, and its end has come."""
+        self.process.kill()
+        self.process.wait()
+        self.forget_pipe()
+
+    def pause(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def stop(self, number=signal.SIGTERM):
+        """Asks it to end; its exit status. One that does not run is fine."""
+        if not self.is_running():
+            return self.process.returncode if self.process else 0
+        self.process.send_signal(number)
+        self.process.send_signal(signal.SIGCONT)
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} did not stop:\n{self.log_text()[-4000:]}") from None
+        finally:
+            self.forget_pipe()
+
+    def forget_pipe(self):
+        if self.ready_pipe is not None:
+            os.close(self.ready_pipe)
+            self.ready_pipe = None
+
+    def log_text(self):
+        with contextlib.suppress(FileNotFoundError):
+            return self.log_path.read_text(errors="replace")
+        return ""
