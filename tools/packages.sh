@@ -7,11 +7,11 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 declare -A packages=(
   [build]="gcc libc6-dev make meson ninja-build pkg-config python3 git libuv1-dev libssl-dev
-    libwslay-dev libjansson-dev libcurl4-openssl-dev libsqlite3-dev libseccomp-dev libcap-dev
+    libwslay-dev libjansson-dev libcurl4-openssl-dev libpq-dev libsqlite3-dev libseccomp-dev libcap-dev
     libarchive-dev libmnl-dev libnftables-dev uthash-dev"
   [run]=""
   [test]="libcmocka-dev libasan8 libubsan1 libtsan2 python3-pytest python3-pytest-timeout
-    python3-websockets python3-aiohttp python3-selenium chromium chromium-driver curl openssl sqlite3
+    postgresql-15 python3-psycopg2 python3-websockets python3-aiohttp python3-selenium chromium chromium-driver curl openssl sqlite3
     iproute2 nftables util-linux mmdebstrap ca-certificates
     libarchive-tools docker.io node-llhttp"
   [bench]="docker.io runc iproute2 util-linux wrk nginx-light haproxy python3-pytest python3-websockets"
