@@ -48,7 +48,7 @@ int plane_command_controller(int argc, char **argv)
 	const char *host = "127.0.0.1";
 	int64_t port = 8080, min_age = -1, best_of = config.best_of, ready_fd = -1;
 	const struct plane_flag flags[] = {
-		{ "db", PLANE_FLAG_TEXT, &config.db_url, "URL", "the store: sqlite:PATH",
+		{ "db", PLANE_FLAG_TEXT, &config.db_url, "URL", "the store: sqlite:PATH or postgres://...",
 			.is_required = true },
 		{ "host", PLANE_FLAG_TEXT, &host, "IP", "listen on (default: 127.0.0.1)" },
 		{ "port", PLANE_FLAG_INT, &port, "PORT", "listen on (default: 8080)", 0, 65535 },
@@ -271,7 +271,7 @@ int plane_command_migrate(int argc, char **argv)
 	const char *url = NULL;
 	struct plane_error err = { 0 };
 	const struct plane_flag flags[] = {
-		{ "db", PLANE_FLAG_TEXT, &url, "URL", "the store: sqlite:PATH",
+		{ "db", PLANE_FLAG_TEXT, &url, "URL", "the store: sqlite:PATH or postgres://...",
 			.is_required = true },
 	};
 	const struct plane_command command = {

@@ -1,6 +1,8 @@
 /* Routes about the controller itself. */
 #include "controller/api.h"
 
+#include <inttypes.h>
+
 #include "base/version.h"
 #include "controller/error_body.h"
 
@@ -27,8 +29,32 @@ void plane_api_status(struct plane_api_call *call)
 						PLANE_VERSION, "hash", PLANE_GIT_HASH));
 }
 
+static void write_store_metrics(struct plane_store *store, struct plane_buffer *text)
+{
+	struct plane_store_statistics counts;
+	plane_store_statistics(store, &counts);
+	const struct {
+		const char *name, *help;
+		int64_t value;
+	} metrics[] = {
+		{ "statements", "Statements sent to the store's server.", counts.statements },
+		{ "round_trips", "Exchanges with the store's server, of one statement or several.",
+			counts.round_trips },
+		{ "connections", "Connections made to the store's server.", counts.connections },
+		{ "failures", "Statements that the store's server refused, connections lost.",
+			counts.failures },
+	};
+	for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++)
+		plane_buffer_addf(text,
+			"# HELP plane_store_%s_total %s\n# TYPE plane_store_%s_total counter\n"
+			"plane_store_%s_total %" PRId64 "\n",
+			metrics[i].name, metrics[i].help, metrics[i].name, metrics[i].name,
+			metrics[i].value);
+}
+
 void plane_api_metrics(struct plane_api_call *call)
 {
 	call->response->content_type = "text/plain; version=0.0.4; charset=utf-8";
 	plane_metrics_write(&call->controller->metrics, &call->response->body);
+	write_store_metrics(call->controller->store, &call->response->body);
 }

@@ -30,6 +30,8 @@ struct attempt {
 	struct plane_connect_failure *failure;
 	char random_key[PLANE_NAME_SIZE];
 	json_t *no_auth; /* an empty object */
+	/* of a token that is not given out yet */
+	char token[PLANE_TOKEN_SIZE], secret_token[PLANE_TOKEN_SIZE];
 };
 
 static enum step fail(struct attempt *attempt, enum plane_api_error error, const char *message)
@@ -54,32 +56,29 @@ static enum step lost_race(struct attempt *attempt, enum plane_api_error error)
 	return STEP_LOST_RACE;
 }
 
-/* A fresh token for the backend of `result`; borrows from the attempt. */
+/* A fresh token for a backend that is not known yet; borrows from the attempt. */
 static struct plane_store_token new_token(struct attempt *attempt)
 {
-	struct plane_connect_result *result = attempt->result;
-	plane_token_random(false, result->token);
-	plane_token_random(false, result->secret_token);
-	return (struct plane_store_token){ .token = result->token,
-		.secret_token = result->secret_token,
-		.backend = result->backend,
+	plane_token_random(false, attempt->token);
+	plane_token_random(false, attempt->secret_token);
+	return (struct plane_store_token){ .token = attempt->token,
+		.secret_token = attempt->secret_token,
 		.user = attempt->request->user,
 		.auth = attempt->request->auth ? attempt->request->auth : attempt->no_auth,
 		.lifetime_ms = TOKEN_LIFETIME_MS };
 }
 
-static enum step make_token(struct attempt *attempt)
+static void give_token(struct attempt *attempt)
 {
-	struct plane_error err = { 0 };
-	struct plane_store_token token = new_token(attempt);
-	int code = plane_store_token_create(attempt->controller->store, &token, &err);
-	if (code == -ENOENT) /* the backend was cleaned up this instant */
-		return lost_race(attempt, PLANE_API_FAILED_TO_REMOVE_KEY);
-	return code < 0 ? fail_store(attempt, "store the token", &err) : STEP_DONE;
+	struct plane_connect_result *result = attempt->result;
+	(void)plane_text_copy(result->token, sizeof(result->token), attempt->token);
+	(void)plane_text_copy(
+		result->secret_token, sizeof(result->secret_token), attempt->secret_token);
 }
 
-static enum step reuse(struct attempt *attempt, const struct plane_store_held_key *held)
+static enum step reuse(struct attempt *attempt, const struct plane_store_connection *connection)
 {
+	const struct plane_store_held_key *held = &connection->key;
 	struct plane_connect_result *result = attempt->result;
 	if (strcmp(held->tag, attempt->request->key_tag) != 0)
 		return fail(attempt, PLANE_API_KEY_HELD, NULL);
@@ -92,32 +91,27 @@ static enum step reuse(struct attempt *attempt, const struct plane_store_held_ke
 	(void)plane_text_copy(result->backend, sizeof(result->backend), held->backend);
 	(void)plane_text_copy(result->cluster, sizeof(result->cluster), held->cluster);
 	(void)plane_text_copy(result->subdomain, sizeof(result->subdomain), held->subdomain);
-	if (held->static_token[0]) {
+	if (held->static_token[0])
 		(void)plane_text_copy(result->token, sizeof(result->token), held->static_token);
-		return STEP_DONE;
-	}
-	return make_token(attempt);
+	else if (connection->has_token)
+		give_token(attempt);
+	else /* the backend was cleaned up this instant */
+		return lost_race(attempt, PLANE_API_FAILED_TO_REMOVE_KEY);
+	return STEP_DONE;
 }
 
-static enum step choose_drone(
-	struct attempt *attempt, const char *cluster, struct plane_store_drone *chosen)
+static enum step choose_drone(struct attempt *attempt, const struct plane_store_drones *drones,
+	struct plane_store_drone *chosen)
 {
-	const struct plane_connect_request *request = attempt->request;
-	struct plane_store_drones drones = { 0 };
-	struct plane_error err = { 0 };
-	if (plane_store_drones_eligible(attempt->controller->store, cluster, request->pool,
-		    NODE_UNHEALTHY_MS, &drones, &err) < 0)
-		return fail_store(attempt, "find drones", &err);
-	_cleanup_free_ int64_t *counts = plane_alloc_zero(drones.count + 1, sizeof(*counts));
-	for (size_t i = 0; i < drones.count; i++)
-		counts[i] = drones.entries[i].backend_count;
+	_cleanup_free_ int64_t *counts = plane_alloc_zero(drones->count + 1, sizeof(*counts));
+	for (size_t i = 0; i < drones->count; i++)
+		counts[i] = drones->entries[i].backend_count;
 	size_t index = plane_placement_choose(
-		counts, drones.count, attempt->controller->config->best_of, plane_random_below);
-	if (index != PLANE_PLACEMENT_NONE)
-		*chosen = drones.entries[index];
-	plane_store_drones_finish(&drones);
-	return index == PLANE_PLACEMENT_NONE ? fail(attempt, PLANE_API_NO_DRONE_AVAILABLE, NULL)
-					     : STEP_DONE;
+		counts, drones->count, attempt->controller->config->best_of, plane_random_below);
+	if (index == PLANE_PLACEMENT_NONE)
+		return fail(attempt, PLANE_API_NO_DRONE_AVAILABLE, NULL);
+	*chosen = drones->entries[index];
+	return STEP_DONE;
 }
 
 /* The drone's clock now, never later than it is; read before the lease is acquired. */
@@ -152,11 +146,12 @@ static enum step spawn_on(
 	int64_t time_ms = 0;
 	struct plane_error err = { 0 };
 	plane_name_random("ak", action_id);
-	struct plane_store_token token;
+	struct plane_store_token token = new_token(attempt);
+	token.backend = result->backend;
 	if (request->use_static_token)
 		plane_token_random(true, result->token);
 	else
-		token = new_token(attempt);
+		give_token(attempt);
 	struct plane_store_spawn spawn = { .backend = result->backend,
 		.cluster = cluster,
 		.drone_id = drone->id,
@@ -182,18 +177,24 @@ static enum step spawn_on(
 	return STEP_DONE;
 }
 
-static enum step spawn(struct attempt *attempt)
+/* Where a new backend belongs; NULL for nowhere. */
+static const char *cluster_of(const struct attempt *attempt)
+{
+	return attempt->request->cluster ? attempt->request->cluster
+					 : attempt->controller->config->default_cluster;
+}
+
+static enum step spawn(struct attempt *attempt, const struct plane_store_drones *drones)
 {
 	const struct plane_connect_request *request = attempt->request;
 	struct plane_connect_result *result = attempt->result;
 	if (!request->has_spawn_config)
 		return fail(attempt, PLANE_API_KEY_UNHELD_NO_SPAWN_CONFIG, NULL);
-	const char *cluster =
-		request->cluster ? request->cluster : attempt->controller->config->default_cluster;
+	const char *cluster = cluster_of(attempt);
 	if (!cluster)
 		return fail(attempt, PLANE_API_NO_CLUSTER_PROVIDED, NULL);
 	struct plane_store_drone drone = { 0 };
-	enum step step = choose_drone(attempt, cluster, &drone);
+	enum step step = choose_drone(attempt, drones, &drone);
 	if (step != STEP_DONE)
 		return step;
 	memset(result, 0, sizeof(*result));
@@ -214,23 +215,21 @@ static enum step spawn(struct attempt *attempt)
 static enum step try_once(struct attempt *attempt)
 {
 	const struct plane_connect_request *request = attempt->request;
-	struct plane_store *store = attempt->controller->store;
 	struct plane_error err = { 0 };
-	if (!request->has_key)
-		return spawn(attempt);
-	struct plane_store_held_key held = { 0 };
-	if (plane_store_key_find(store, request->key_namespace, request->key_name, &held, &err) < 0)
+	struct plane_store_token token = new_token(attempt);
+	struct plane_store_connect look = { .key_namespace = request->key_namespace,
+		.key_name = request->has_key ? request->key_name : NULL,
+		.key_tag = request->key_tag,
+		.token = &token,
+		.cluster = request->has_spawn_config ? cluster_of(attempt) : NULL,
+		.pool = request->pool,
+		.healthy_ms = NODE_UNHEALTHY_MS };
+	struct plane_store_connection found = { 0 };
+	if (plane_store_connect(attempt->controller->store, &look, &found, &err) < 0)
 		return fail_store(attempt, "look up the key", &err);
-	if (held.is_found && held.is_live)
-		return reuse(attempt, &held);
-	if (held.is_found) {
-		bool is_removed = false;
-		if (plane_store_key_remove_expired(store, held.backend, &is_removed, &err) < 0)
-			return fail_store(attempt, "remove the expired key", &err);
-		if (!is_removed)
-			return lost_race(attempt, PLANE_API_FAILED_TO_REMOVE_KEY);
-	}
-	return spawn(attempt);
+	enum step step = found.key.is_live ? reuse(attempt, &found) : spawn(attempt, &found.drones);
+	plane_store_drones_finish(&found.drones);
+	return step;
 }
 
 /* Waits for the end of the backend in `result`; false when it did not come in time. */

@@ -1,6 +1,8 @@
 /* The table of API errors. Messages of the reference are exact; clients compare them. */
 #include "controller/error_body.h"
 
+#include <errno.h>
+
 #include "base/json.h"
 #include "base/log.h"
 #include "base/random.h"
@@ -36,6 +38,8 @@ static const struct {
 	[PLANE_API_NOT_SUPPORTED] = { "Other", 501,
 		"The drone of this backend does not offer logs" },
 	[PLANE_API_DATABASE] = { "Other", 500, "Database error" },
+	[PLANE_API_DATABASE_AWAY] = { "DatabaseError", 503,
+		"The database is not reachable at the moment. Try again." },
 	[PLANE_API_UNHEALTHY] = { "Other", 500, "Database health check failed" },
 	[PLANE_API_REVOKE_FAILED] = { "Other", 500, "Failed to revoke token" },
 	[PLANE_API_INTERNAL] = { "Other", 500, "Internal error." },
@@ -68,7 +72,8 @@ void plane_api_fail(
 void plane_api_fail_because(struct plane_http_response *response, enum plane_api_error error,
 	const struct plane_error *cause)
 {
-	fail(response, error, NULL, cause->message);
+	fail(response, cause->code == -EAGAIN ? PLANE_API_DATABASE_AWAY : error, NULL,
+		cause->message);
 }
 
 void plane_api_answer(struct plane_http_response *response, json_t *owned_json)

@@ -27,6 +27,7 @@ enum plane_api_error {
 	PLANE_API_DRONE_NOT_CONNECTED, /* 503 */
 	PLANE_API_NOT_SUPPORTED,       /* 501 */
 	PLANE_API_DATABASE,            /* 500 "Database error" */
+	PLANE_API_DATABASE_AWAY,       /* 503 */
 	PLANE_API_UNHEALTHY,           /* 500 "Database health check failed" */
 	PLANE_API_REVOKE_FAILED,
 	PLANE_API_INTERNAL,
@@ -35,7 +36,8 @@ enum plane_api_error {
 /** Answers with the error; `message` NULL takes the kind's own. Logs those of status 500. */
 void plane_api_fail(
 	struct plane_http_response *response, enum plane_api_error error, const char *message);
-/** The same, and logs why with the answer's id: for errors whose cause is not told to callers. */
+/** The same, and logs why with the answer's id: for errors whose cause is not told to callers.
+ *  A store that is away (-EAGAIN) is DATABASE_AWAY, whatever the error. */
 void plane_api_fail_because(struct plane_http_response *response, enum plane_api_error error,
 	const struct plane_error *cause);
 

@@ -218,13 +218,11 @@ static void close_store(struct plane_store *base)
 	free(store);
 }
 
-int plane_sqlite_read_state(
-	const char *text, struct plane_backend_state *state, struct plane_error *err)
+/* There is no server to talk to. */
+static void statistics(struct plane_store *base, struct plane_store_statistics *statistics)
 {
-	_cleanup_json_ json_t *json = plane_json_parse(text, strlen(text), err);
-	if (!json || plane_backend_state_read(json, state, err) < 0)
-		return plane_error_prefix(err, "read a stored state");
-	return 0;
+	(void)base;
+	*statistics = (struct plane_store_statistics){ 0 };
 }
 
 static const struct plane_store_impl sqlite_impl = {
@@ -232,16 +230,15 @@ static const struct plane_store_impl sqlite_impl = {
 	.migrate = plane_sqlite_migrate,
 	.ping = ping,
 	.sync = sync_store,
+	.statistics = statistics,
 	.controller_heartbeat = plane_sqlite_controller_heartbeat,
 	.controller_offline = plane_sqlite_controller_offline,
 	.node_connected = plane_sqlite_node_connected,
 	.node_disconnected = plane_sqlite_node_disconnected,
 	.drone_heartbeat = plane_sqlite_drone_heartbeat,
 	.drone_drain = plane_sqlite_drone_drain,
-	.drones_eligible = plane_sqlite_drones_eligible,
 	.cluster_members = plane_sqlite_cluster_members,
-	.key_find = plane_sqlite_key_find,
-	.key_remove_expired = plane_sqlite_key_remove_expired,
+	.connect = plane_sqlite_connect,
 	.keys_renew = plane_sqlite_keys_renew,
 	.token_create = plane_sqlite_token_create,
 	.token_revoke = plane_sqlite_token_revoke,

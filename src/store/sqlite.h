@@ -46,9 +46,10 @@ int64_t plane_sqlite_now(const struct plane_sqlite_store *store);
 /** A token greater than all before; call it inside no transaction, with the writer locked. */
 int plane_sqlite_next_fencing_token(
 	struct plane_sqlite_store *store, int64_t *token, struct plane_error *err);
-/** Reads the JSON of a state. */
-int plane_sqlite_read_state(
-	const char *text, struct plane_backend_state *state, struct plane_error *err);
+/** Drones that may get a backend; sqlite_nodes.c. */
+int plane_sqlite_drones_eligible(struct plane_sqlite_store *store, const char *cluster,
+	const char *pool, int64_t healthy_ms, struct plane_store_drones *drones,
+	struct plane_error *err);
 /** Stores a state of a backend and its history; frees the key of one that has ended. Inside a
  *  transaction. */
 int plane_sqlite_put_state(struct plane_sqlite_store *store, const char *backend,
@@ -66,11 +67,9 @@ PLANE_STORE_FUNCTION(node_connected);
 PLANE_STORE_FUNCTION(node_disconnected);
 PLANE_STORE_FUNCTION(drone_heartbeat);
 PLANE_STORE_FUNCTION(drone_drain);
-PLANE_STORE_FUNCTION(drones_eligible);
 PLANE_STORE_FUNCTION(cluster_members);
 /* sqlite_keys.c */
-PLANE_STORE_FUNCTION(key_find);
-PLANE_STORE_FUNCTION(key_remove_expired);
+PLANE_STORE_FUNCTION(connect);
 PLANE_STORE_FUNCTION(keys_renew);
 PLANE_STORE_FUNCTION(token_create);
 PLANE_STORE_FUNCTION(token_revoke);

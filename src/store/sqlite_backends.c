@@ -45,7 +45,7 @@ int plane_sqlite_backend_find(struct plane_store *base, const char *backend,
 		"SELECT state, state_at, drone_id FROM backend WHERE id = ?", "t", backend);
 	int result = row ? plane_db_next(db, row, err) : err->code;
 	if (result == 1) {
-		result = plane_sqlite_read_state(plane_db_text(row, 0), &result_backend.state, err);
+		result = plane_store_read_state(plane_db_text(row, 0), &result_backend.state, err);
 		result_backend.state_time_ms = sqlite3_column_int64(row, 1);
 		result_backend.drone_id = sqlite3_column_int64(row, 2);
 		plane_db_done(row);
@@ -134,7 +134,7 @@ int plane_sqlite_backend_history(struct plane_store *base, const char *backend,
 			plane_realloc(found.entries, (found.count + 1) * sizeof(found.entries[0]));
 		struct plane_store_past_state *past = &found.entries[found.count];
 		past->time_ms = sqlite3_column_int64(row, 1);
-		result = plane_sqlite_read_state(plane_db_text(row, 0), &past->state, err);
+		result = plane_store_read_state(plane_db_text(row, 0), &past->state, err);
 		if (result < 0) {
 			plane_db_done(row);
 			break;
@@ -149,12 +149,6 @@ int plane_sqlite_backend_history(struct plane_store *base, const char *backend,
 	return result;
 }
 
-void plane_store_history_finish(struct plane_store_history *history)
-{
-	free(history->entries);
-	*history = (struct plane_store_history){ 0 };
-}
-
 static int read_listed(
 	sqlite3_stmt *row, struct plane_store_listed_backend *listed, struct plane_error *err)
 {
@@ -166,7 +160,7 @@ static int read_listed(
 		.key_tag = plane_db_text_copy(row, 5),
 		.state_time_ms = sqlite3_column_int64(row, 7),
 		.created_at_ms = sqlite3_column_int64(row, 8) };
-	return plane_sqlite_read_state(plane_db_text(row, 6), &listed->state, err);
+	return plane_store_read_state(plane_db_text(row, 6), &listed->state, err);
 }
 
 int plane_sqlite_backend_list(struct plane_store *base,
@@ -200,21 +194,6 @@ int plane_sqlite_backend_list(struct plane_store *base,
 	else
 		*list = found;
 	return result;
-}
-
-void plane_store_backend_list_finish(struct plane_store_backend_list *list)
-{
-	for (size_t i = 0; i < list->count; i++) {
-		struct plane_store_listed_backend *listed = &list->entries[i];
-		free(listed->backend);
-		free(listed->cluster);
-		free(listed->drone);
-		free(listed->key_namespace);
-		free(listed->key_name);
-		free(listed->key_tag);
-	}
-	free(list->entries);
-	*list = (struct plane_store_backend_list){ 0 };
 }
 
 int plane_sqlite_cleanup_backends(struct plane_store *base, int min_age_days, int batch,

@@ -8,10 +8,9 @@
 #include "base/text.h"
 #include "store/sqlite.h"
 
-int plane_sqlite_key_find(struct plane_store *base, const char *key_namespace, const char *name,
+static int key_find(struct plane_sqlite_store *store, const char *key_namespace, const char *name,
 	struct plane_store_held_key *key, struct plane_error *err)
 {
-	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
 	struct plane_db *db = &store->reader;
 	struct plane_store_held_key found = { 0 };
 	pthread_mutex_lock(&db->mutex);
@@ -39,22 +38,6 @@ int plane_sqlite_key_find(struct plane_store *base, const char *key_namespace, c
 		return result;
 	*key = found;
 	return 0;
-}
-
-int plane_sqlite_key_remove_expired(
-	struct plane_store *base, const char *backend, bool *is_removed, struct plane_error *err)
-{
-	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
-	int64_t changed = 0;
-	if (plane_db_begin(&store->writer, err) < 0)
-		return err->code;
-	int result = plane_db_run(&store->writer, &changed, err,
-		"DELETE FROM backend_key WHERE backend = ? AND expires_at <= ?", "ti", backend,
-		plane_sqlite_now(store));
-	result = plane_db_end(&store->writer, result, err);
-	if (result == 0)
-		*is_removed = changed > 0;
-	return result;
 }
 
 int plane_sqlite_keys_renew(struct plane_store *base, const char *const *backends, size_t count,
@@ -105,6 +88,39 @@ int plane_sqlite_token_create(
 {
 	struct token_write write = { PLANE_SQLITE_STORE(base), token };
 	return plane_db_group_run(&write.store->group, write_token, &write, err);
+}
+
+/* The look and the token are two transactions: a backend that ends in between has no token. */
+static int give_token(struct plane_store *base, const struct plane_store_connect *request,
+	struct plane_store_connection *connection, struct plane_error *err)
+{
+	const struct plane_store_held_key *key = &connection->key;
+	if (!request->token || strcmp(key->tag, request->key_tag) != 0 ||
+		key->status >= PLANE_TERMINATING || key->static_token[0])
+		return 0;
+	struct plane_store_token token = *request->token;
+	token.backend = key->backend;
+	int result = plane_sqlite_token_create(base, &token, err);
+	connection->has_token = result == 0;
+	return result == -ENOENT ? 0 : result;
+}
+
+int plane_sqlite_connect(struct plane_store *base, const struct plane_store_connect *request,
+	struct plane_store_connection *connection, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	struct plane_store_connection found = { 0 };
+	int result = request->key_name ? key_find(store, request->key_namespace, request->key_name,
+						 &found.key, err)
+				       : 0;
+	if (result == 0 && found.key.is_found && found.key.is_live)
+		result = give_token(base, request, &found, err);
+	else if (result == 0 && request->cluster)
+		result = plane_sqlite_drones_eligible(store, request->cluster, request->pool,
+			request->healthy_ms, &found.drones, err);
+	if (result == 0)
+		*connection = found;
+	return result;
 }
 
 int plane_sqlite_token_revoke(
@@ -172,7 +188,10 @@ static int insert_all(struct plane_sqlite_store *store, const struct plane_store
 	int64_t now, int64_t fencing_token, const char *message, struct plane_error *err)
 {
 	struct plane_db *db = &store->writer;
-	if (insert_backend(store, spawn, now, err) < 0 ||
+	if (plane_db_run(db, NULL, err,
+		    "DELETE FROM backend_key WHERE namespace = ? AND name = ? AND expires_at <= ?",
+		    "tti", spawn->key_namespace, spawn->key_name, now) < 0 ||
+		insert_backend(store, spawn, now, err) < 0 ||
 		plane_db_run(db, NULL, err, "INSERT INTO backend_key VALUES (?, ?, ?, ?, ?, ?)",
 			"ttttii", spawn->key_namespace, spawn->key_name, spawn->key_tag,
 			spawn->backend, now + spawn->lease_ms, fencing_token) < 0 ||
@@ -213,7 +232,7 @@ int plane_sqlite_spawn(struct plane_store *base, const struct plane_store_spawn 
 
 static int read_route(sqlite3_stmt *row, struct plane_store_route *route, struct plane_error *err)
 {
-	if (plane_sqlite_read_state(plane_db_text(row, 0), &route->state, err) < 0)
+	if (plane_store_read_state(plane_db_text(row, 0), &route->state, err) < 0)
 		return err->code;
 	if (sqlite3_column_type(row, 6) != SQLITE_NULL) {
 		const char *auth = plane_db_text(row, 6);
@@ -262,15 +281,4 @@ int plane_sqlite_route_find(struct plane_store *base, const char *token, bool *i
 	if (has_row)
 		*route = found;
 	return 0;
-}
-
-void plane_store_route_finish(struct plane_store_route *route)
-{
-	free(route->backend);
-	free(route->secret_token);
-	free(route->cluster);
-	free(route->user);
-	free(route->subdomain);
-	json_decref(route->auth);
-	*route = (struct plane_store_route){ 0 };
 }

@@ -149,10 +149,10 @@ int plane_sqlite_drone_drain(struct plane_store *base, const char *cluster, cons
 	return result;
 }
 
-int plane_sqlite_drones_eligible(struct plane_store *base, const char *cluster, const char *pool,
-	int64_t healthy_ms, struct plane_store_drones *drones, struct plane_error *err)
+int plane_sqlite_drones_eligible(struct plane_sqlite_store *store, const char *cluster,
+	const char *pool, int64_t healthy_ms, struct plane_store_drones *drones,
+	struct plane_error *err)
 {
-	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
 	struct plane_db *db = &store->reader;
 	struct plane_store_drones found = { 0 };
 	int64_t since = plane_sqlite_now(store) - healthy_ms;
@@ -181,12 +181,6 @@ int plane_sqlite_drones_eligible(struct plane_store *base, const char *cluster, 
 	else
 		*drones = found;
 	return result;
-}
-
-void plane_store_drones_finish(struct plane_store_drones *drones)
-{
-	free(drones->entries);
-	*drones = (struct plane_store_drones){ 0 };
 }
 
 static void read_member(struct plane_store_member *member, sqlite3_stmt *row, int64_t now)
@@ -233,16 +227,4 @@ int plane_sqlite_cluster_members(struct plane_store *base, const char *cluster,
 	else
 		*members = found;
 	return result;
-}
-
-void plane_store_members_finish(struct plane_store_members *members)
-{
-	for (size_t i = 0; i < members->count; i++) {
-		free(members->entries[i].name);
-		free(members->entries[i].version);
-		free(members->entries[i].git_hash);
-		free(members->entries[i].controller);
-	}
-	free(members->entries);
-	*members = (struct plane_store_members){ 0 };
 }

@@ -41,14 +41,6 @@ int plane_sqlite_actions_pending(struct plane_store *base, int64_t node_id, size
 	return result;
 }
 
-void plane_store_actions_finish(struct plane_store_actions *actions)
-{
-	for (size_t i = 0; i < actions->count; i++)
-		free(actions->entries[i].message);
-	free(actions->entries);
-	*actions = (struct plane_store_actions){ 0 };
-}
-
 int plane_sqlite_action_ack(
 	struct plane_store *base, const char *action_id, int64_t node_id, struct plane_error *err)
 {
@@ -157,12 +149,6 @@ int plane_sqlite_sweep_candidates(struct plane_store *base, int64_t node_id,
 	return result;
 }
 
-void plane_store_sweep_finish(struct plane_store_sweep *sweep)
-{
-	free(sweep->entries);
-	*sweep = (struct plane_store_sweep){ 0 };
-}
-
 /* Which backends have nobody left: those whose drone is silent and whose lease has run out, and
  * those whose order to start was never taken. Silence is not counted while this store was closed.
  */
@@ -179,7 +165,7 @@ static int find_lost(struct plane_sqlite_store *store, int64_t silent_since, int
 	int result = row ? 0 : err->code;
 	while (row && (result = plane_db_next(&store->writer, row, err)) == 1) {
 		struct plane_backend_state last = { 0 };
-		result = plane_sqlite_read_state(plane_db_text(row, 1), &last, err);
+		result = plane_store_read_state(plane_db_text(row, 1), &last, err);
 		if (result < 0) {
 			plane_db_done(row);
 			return result;
@@ -215,10 +201,4 @@ int plane_sqlite_mark_lost(struct plane_store *base, int64_t silent_ms,
 	else
 		*lost = found;
 	return result;
-}
-
-void plane_store_lost_finish(struct plane_store_lost *lost)
-{
-	free(lost->entries);
-	*lost = (struct plane_store_lost){ 0 };
 }

@@ -2,9 +2,12 @@
 #include "store/store.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/text.h"
+#include "store/postgres.h"
 #include "store/sqlite.h"
 #include "store/store_impl.h"
 
@@ -12,7 +15,11 @@ struct plane_store *plane_store_open(const char *url, struct plane_error *err)
 {
 	if (plane_text_starts_with(url, "sqlite:"))
 		return plane_sqlite_store_open(url + strlen("sqlite:"), NULL, err);
-	plane_error_set(err, -EINVAL, "no known kind of database: expected sqlite:PATH");
+	if (plane_text_starts_with(url, "postgres://") ||
+		plane_text_starts_with(url, "postgresql://"))
+		return plane_postgres_store_open(url, err);
+	plane_error_set(
+		err, -EINVAL, "no known kind of database: expected sqlite:PATH or postgres://...");
 	return NULL;
 }
 
@@ -35,6 +42,11 @@ int plane_store_ping(struct plane_store *store, struct plane_error *err)
 int plane_store_sync(struct plane_store *store, struct plane_error *err)
 {
 	return store->impl->sync(store, err);
+}
+
+void plane_store_statistics(struct plane_store *store, struct plane_store_statistics *statistics)
+{
+	store->impl->statistics(store, statistics);
 }
 
 int plane_store_controller_heartbeat(
@@ -73,28 +85,16 @@ int plane_store_drone_drain(struct plane_store *store, const char *cluster, cons
 	return store->impl->drone_drain(store, cluster, name, is_draining, is_changed, err);
 }
 
-int plane_store_drones_eligible(struct plane_store *store, const char *cluster, const char *pool,
-	int64_t healthy_ms, struct plane_store_drones *drones, struct plane_error *err)
-{
-	return store->impl->drones_eligible(store, cluster, pool, healthy_ms, drones, err);
-}
-
 int plane_store_cluster_members(struct plane_store *store, const char *cluster,
 	struct plane_store_members *members, struct plane_error *err)
 {
 	return store->impl->cluster_members(store, cluster, members, err);
 }
 
-int plane_store_key_find(struct plane_store *store, const char *key_namespace, const char *name,
-	struct plane_store_held_key *key, struct plane_error *err)
+int plane_store_connect(struct plane_store *store, const struct plane_store_connect *request,
+	struct plane_store_connection *connection, struct plane_error *err)
 {
-	return store->impl->key_find(store, key_namespace, name, key, err);
-}
-
-int plane_store_key_remove_expired(
-	struct plane_store *store, const char *backend, bool *is_removed, struct plane_error *err)
-{
-	return store->impl->key_remove_expired(store, backend, is_removed, err);
+	return store->impl->connect(store, request, connection, err);
 }
 
 int plane_store_keys_renew(struct plane_store *store, const char *const *backends, size_t count,
@@ -223,4 +223,85 @@ int plane_store_cert_get_txt(
 	struct plane_store *store, const char *cluster, char **txt_value, struct plane_error *err)
 {
 	return store->impl->cert_get_txt(store, cluster, txt_value, err);
+}
+
+/* ---- what results own ---- */
+
+void plane_store_drones_finish(struct plane_store_drones *drones)
+{
+	free(drones->entries);
+	*drones = (struct plane_store_drones){ 0 };
+}
+
+void plane_store_members_finish(struct plane_store_members *members)
+{
+	for (size_t i = 0; i < members->count; i++) {
+		free(members->entries[i].name);
+		free(members->entries[i].version);
+		free(members->entries[i].git_hash);
+		free(members->entries[i].controller);
+	}
+	free(members->entries);
+	*members = (struct plane_store_members){ 0 };
+}
+
+void plane_store_route_finish(struct plane_store_route *route)
+{
+	free(route->backend);
+	free(route->secret_token);
+	free(route->cluster);
+	free(route->user);
+	free(route->subdomain);
+	json_decref(route->auth);
+	*route = (struct plane_store_route){ 0 };
+}
+
+void plane_store_history_finish(struct plane_store_history *history)
+{
+	free(history->entries);
+	*history = (struct plane_store_history){ 0 };
+}
+
+void plane_store_backend_list_finish(struct plane_store_backend_list *list)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		struct plane_store_listed_backend *listed = &list->entries[i];
+		free(listed->backend);
+		free(listed->cluster);
+		free(listed->drone);
+		free(listed->key_namespace);
+		free(listed->key_name);
+		free(listed->key_tag);
+	}
+	free(list->entries);
+	*list = (struct plane_store_backend_list){ 0 };
+}
+
+void plane_store_actions_finish(struct plane_store_actions *actions)
+{
+	for (size_t i = 0; i < actions->count; i++)
+		free(actions->entries[i].message);
+	free(actions->entries);
+	*actions = (struct plane_store_actions){ 0 };
+}
+
+void plane_store_sweep_finish(struct plane_store_sweep *sweep)
+{
+	free(sweep->entries);
+	*sweep = (struct plane_store_sweep){ 0 };
+}
+
+void plane_store_lost_finish(struct plane_store_lost *lost)
+{
+	free(lost->entries);
+	*lost = (struct plane_store_lost){ 0 };
+}
+
+int plane_store_read_state(
+	const char *text, struct plane_backend_state *state, struct plane_error *err)
+{
+	_cleanup_json_ json_t *json = plane_json_parse(text, strlen(text), err);
+	if (!json || plane_backend_state_read(json, state, err) < 0)
+		return plane_error_prefix(err, "read a stored state");
+	return 0;
 }

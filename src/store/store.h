@@ -1,8 +1,10 @@
-/* The controller's memory: nodes, keys, backends, tokens, orders. One implementation for one
- * machine (SQLite); the interface is what any other must keep. Each function is one transaction,
- * done or not done as a whole, and may block: pool threads only, any number at once. Functions
- * return 0, or a negative code with `err` filled; outputs are untouched then. Times are the store's
- * own clock in milliseconds, which only grows: no caller compares it with a clock of its own. */
+/* The controller's memory: nodes, keys, backends, tokens, orders. SQLite for one machine,
+ * PostgreSQL for any number of controllers; both do what is said here. Each function is one
+ * transaction, done or not done as a whole, and may block: pool threads only, any number at once.
+ * Functions return 0, or a negative code with `err` filled; outputs are untouched then. -EAGAIN:
+ * the database is away or did not answer in time, and later it may; when it went in the middle of a
+ * transaction, that may have been done or not. Times are the store's own clock in milliseconds,
+ * which only grows: no caller compares it with a clock of its own. */
 #ifndef PLANE_STORE_STORE_H
 #define PLANE_STORE_STORE_H
 
@@ -22,7 +24,9 @@ struct plane_store;
 /**
  * Opens "sqlite:PATH", optionally followed by "?synchronous=full" (the default: what was answered
  * survives a power cut) or "?synchronous=normal" (it survives the death of the process; see
- * docs/store.md). Makes the file, with mode 0600. NULL with `err` when it cannot be used.
+ * docs/store.md). Makes the file, with mode 0600. Or connects to
+ * "postgres://USER:PASSWORD@HOST/NAME" (anything that libpq takes with such a beginning). NULL with
+ * `err` when it cannot be used.
  */
 struct plane_store *plane_store_open(const char *url, struct plane_error *err);
 void plane_store_close(struct plane_store *store);
@@ -34,6 +38,14 @@ int plane_store_ping(struct plane_store *store, struct plane_error *err);
  * process at once, but a power cut only after this. All others are durable when they return.
  */
 int plane_store_sync(struct plane_store *store, struct plane_error *err);
+
+/** Since the store was opened. All zero where there is no server to talk to. */
+struct plane_store_statistics {
+	int64_t statements, round_trips; /* several statements can share a round trip */
+	int64_t connections;             /* made, also those that are closed by now */
+	int64_t failures;                /* statements refused, connections lost or not made */
+};
+void plane_store_statistics(struct plane_store *store, struct plane_store_statistics *statistics);
 
 /* ---- controllers and nodes ---- */
 
@@ -74,9 +86,6 @@ struct plane_store_drones {
 	size_t count;
 	struct plane_store_drone *entries;
 };
-/** Drones that may get a backend (reference section 3): heard of within `healthy_ms`. */
-int plane_store_drones_eligible(struct plane_store *store, const char *cluster, const char *pool,
-	int64_t healthy_ms, struct plane_store_drones *drones, struct plane_error *err);
 void plane_store_drones_finish(struct plane_store_drones *drones);
 
 /** A connected node of a cluster, as ClusterState shows it. */
@@ -109,22 +118,39 @@ struct plane_store_held_key {
 	char static_token[PLANE_TOKEN_SIZE]; /* "" for none */
 	enum plane_backend_status status;
 };
-int plane_store_key_find(struct plane_store *store, const char *key_namespace, const char *name,
-	struct plane_store_held_key *key, struct plane_error *err);
-/** Removes the key of a backend if it is (still) expired. */
-int plane_store_key_remove_expired(
-	struct plane_store *store, const char *backend, bool *is_removed, struct plane_error *err);
-/** Extends each lease to `lease_ms` from now whose backend `node_id` runs and holds the key of;
- *  `is_renewed[i]` says whether `backends[i]` was one. */
-int plane_store_keys_renew(struct plane_store *store, const char *const *backends, size_t count,
-	int64_t node_id, int64_t lease_ms, bool *is_renewed, struct plane_error *err);
-
 struct plane_store_token {
 	const char *token, *secret_token, *backend;
 	const char *user;   /* NULL for none */
 	const json_t *auth; /* object */
 	int64_t lifetime_ms;
 };
+struct plane_store_connect {
+	const char *key_namespace, *key_name; /* name NULL: no key, only drones */
+	const char *key_tag;
+	/* For the holder, so that its `backend` is not read; NULL: none. */
+	const struct plane_store_token *token;
+	/* Where a new backend may be placed; cluster NULL: nowhere. */
+	const char *cluster, *pool;
+	int64_t healthy_ms; /* drones not heard of for so long get none */
+};
+/** Zeroed is empty. */
+struct plane_store_connection {
+	struct plane_store_held_key key;
+	bool has_token;                   /* the token was stored */
+	struct plane_store_drones drones; /* none when the key is held by a live backend */
+};
+/**
+ * Looks a key up. When its lease is live, the tag is the same, its backend is not terminating and
+ * has no static token, the token is stored for it. When the lease is not live, the drones that may
+ * get a backend (reference section 3) are given. plane_store_drones_finish frees them.
+ */
+int plane_store_connect(struct plane_store *store, const struct plane_store_connect *request,
+	struct plane_store_connection *connection, struct plane_error *err);
+/** Extends each lease to `lease_ms` from now whose backend `node_id` runs and holds the key of;
+ *  `is_renewed[i]` says whether `backends[i]` was one. */
+int plane_store_keys_renew(struct plane_store *store, const char *const *backends, size_t count,
+	int64_t node_id, int64_t lease_ms, bool *is_renewed, struct plane_error *err);
+
 /** -ENOENT when there is no such backend. */
 int plane_store_token_create(
 	struct plane_store *store, const struct plane_store_token *token, struct plane_error *err);
@@ -149,7 +175,8 @@ struct plane_store_spawn {
 /**
  * Stores backend, key, first state, token and the order to start it. `*message` (the caller frees
  * it) is the order for the drone's socket with a fencing token greater than any before. -EEXIST
- * when the key is held or the backend's name is taken.
+ * when the key is held and its lease live, or the backend's name is taken. A key whose lease is
+ * over is taken over.
  */
 int plane_store_spawn(struct plane_store *store, const struct plane_store_spawn *spawn,
 	char **message, int64_t *time_ms, struct plane_error *err);

@@ -10,6 +10,7 @@ struct plane_store_impl {
 	int (*migrate)(struct plane_store *store, struct plane_error *err);
 	int (*ping)(struct plane_store *store, struct plane_error *err);
 	int (*sync)(struct plane_store *store, struct plane_error *err);
+	void (*statistics)(struct plane_store *store, struct plane_store_statistics *statistics);
 	int (*controller_heartbeat)(
 		struct plane_store *store, const char *name, struct plane_error *err);
 	int (*controller_offline)(
@@ -22,14 +23,10 @@ struct plane_store_impl {
 		struct plane_error *err);
 	int (*drone_drain)(struct plane_store *store, const char *cluster, const char *name,
 		bool is_draining, bool *is_changed, struct plane_error *err);
-	int (*drones_eligible)(struct plane_store *store, const char *cluster, const char *pool,
-		int64_t healthy_ms, struct plane_store_drones *drones, struct plane_error *err);
 	int (*cluster_members)(struct plane_store *store, const char *cluster,
 		struct plane_store_members *members, struct plane_error *err);
-	int (*key_find)(struct plane_store *store, const char *key_namespace, const char *name,
-		struct plane_store_held_key *key, struct plane_error *err);
-	int (*key_remove_expired)(struct plane_store *store, const char *backend, bool *is_removed,
-		struct plane_error *err);
+	int (*connect)(struct plane_store *store, const struct plane_store_connect *request,
+		struct plane_store_connection *connection, struct plane_error *err);
 	int (*keys_renew)(struct plane_store *store, const char *const *backends, size_t count,
 		int64_t node_id, int64_t lease_ms, bool *is_renewed, struct plane_error *err);
 	int (*token_create)(struct plane_store *store, const struct plane_store_token *token,
@@ -79,5 +76,9 @@ struct plane_store_impl {
 struct plane_store {
 	const struct plane_store_impl *impl;
 };
+
+/** Reads the JSON of a state, as it is stored. */
+int plane_store_read_state(
+	const char *text, struct plane_backend_state *state, struct plane_error *err);
 
 #endif

@@ -39,14 +39,15 @@ class Answer:
 class Controller:
     """A started controller."""
 
-    def __init__(self, directory, *flags, listen="127.0.0.1:0"):
+    def __init__(self, directory, *flags, listen="127.0.0.1:0", db=None):
         self.directory, self.flags = directory, list(flags)
+        self.db = db or f"sqlite:{directory}/plane.db"
         self.start(listen)
 
     def start(self, listen):
         self.log = open(self.directory / "controller.log", "ab")
         self.process = subprocess.Popen(
-            [DRIVER, "--db", f"sqlite:{self.directory}/plane.db", "--listen", listen, *self.flags],
+            [DRIVER, "--db", self.db, "--listen", listen, *self.flags],
             stdout=subprocess.PIPE, stderr=self.log, text=True)
         line = self.process.stdout.readline()
         assert line.startswith("ready "), (self.directory / "controller.log").read_text()

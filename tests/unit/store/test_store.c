@@ -1,5 +1,7 @@
-/* store/store.h, against each implementation through the interface only (but for the clock). */
+/* store/store.h, against each implementation through the interface only (but for the clock): the
+ * same cases on a file of SQLite and on a PostgreSQL that the program starts. */
 #include "../cmocka_all.h"
+#include "postgres_server.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -14,6 +16,7 @@
 #include "store/sqlite.h"
 #include "store/store.h"
 
+static bool is_postgres;
 static int64_t realtime_ms, boot_ms;
 static char path[64];
 static struct plane_store *store;
@@ -30,28 +33,61 @@ static int64_t fake_boot(void *data)
 	return boot_ms;
 }
 
+/* PostgreSQL's store asks the function now_ms() for the time; here it looks into a table. */
+static const char fake_database_clock[] =
+	"CREATE TABLE IF NOT EXISTS test_clock AS SELECT 1700000000000 AS ms; CREATE OR REPLACE "
+	"FUNCTION now_ms() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT ms FROM test_clock'";
+
+static void set_database_clock(void)
+{
+	char sql[96];
+	snprintf(sql, sizeof(sql), "UPDATE test_clock SET ms = %lld", (long long)realtime_ms);
+	postgres_server_run(sql);
+}
+
 static void pass_ms(int64_t ms)
 {
 	realtime_ms += ms;
 	boot_ms += ms;
+	if (is_postgres)
+		set_database_clock();
+}
+
+static struct plane_store *open_only(const char *boot_id)
+{
+	struct plane_store_clock clock = { fake_realtime, fake_boot, boot_id, NULL };
+	return is_postgres ? plane_store_open(postgres_server_url(), &err)
+			   : plane_sqlite_store_open(path, &clock, &err);
 }
 
 static void open_store(const char *boot_id)
 {
-	struct plane_store_clock clock = { fake_realtime, fake_boot, boot_id, NULL };
-	store = plane_sqlite_store_open(path, &clock, &err);
+	store = open_only(boot_id);
 	if (!store || plane_store_migrate(store, &err) < 0)
 		fail_msg("%s", err.message);
 }
 
-static int set_up(void **state)
+static void open_fresh_store(void)
 {
-	char directory[] = "/tmp/plane-store-XXXXXX";
-	assert_non_null(mkdtemp(directory));
-	snprintf(path, sizeof(path), "%s/db", directory);
 	realtime_ms = 1700000000000;
 	boot_ms = 5000;
+	if (!is_postgres) {
+		char directory[] = "/tmp/plane-store-XXXXXX";
+		assert_non_null(mkdtemp(directory));
+		snprintf(path, sizeof(path), "%s/db", directory);
+		open_store("boot-1");
+		return;
+	}
+	postgres_server_run("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
 	open_store("boot-1");
+	plane_store_close(store);
+	postgres_server_run(fake_database_clock);
+	open_store("boot-1");
+}
+
+static int set_up(void **state)
+{
+	open_fresh_store();
 	struct plane_store_node node = { .kind = PLANE_NODE_DRONE,
 		.name = "dr-a",
 		.cluster = "c:1",
@@ -68,6 +104,8 @@ static int tear_down(void **state)
 {
 	const char *suffixes[] = { "", "-wal", "-shm" };
 	plane_store_close(store);
+	if (is_postgres)
+		return 0;
 	for (int i = 0; i < 3; i++) {
 		_cleanup_free_ char *file = plane_strdupf("%s%s", path, suffixes[i]);
 		(void)unlink(file);
@@ -95,6 +133,8 @@ static int spawn(const char *backend, const char *key, int64_t *fencing_token)
 		.executable = executable,
 		.lease_ms = 60000 };
 	int result = plane_store_spawn(store, &order, &message, &time_ms, &local);
+	if (result < 0 && result != -EEXIST)
+		print_error("%s\n", local.message);
 	if (result == 0 && fencing_token) {
 		_cleanup_json_ json_t *json = plane_json_parse(message, strlen(message), &local);
 		struct plane_drone_order read;
@@ -104,9 +144,22 @@ static int spawn(const char *backend, const char *key, int64_t *fencing_token)
 	return result;
 }
 
+static struct plane_store_held_key find_key(const char *name)
+{
+	struct plane_store_connect look = { .key_namespace = "", .key_name = name, .key_tag = "t" };
+	struct plane_store_connection found = { 0 };
+	assert_int_equal(plane_store_connect(store, &look, &found, &err), 0);
+	assert_false(found.has_token);
+	assert_int_equal(found.drones.count, 0);
+	plane_store_drones_finish(&found.drones);
+	return found.key;
+}
+
 static bool report(const char *backend, enum plane_backend_status status)
 {
 	struct plane_backend_state new_state = { .status = status, .last_status = PLANE_READY };
+	if (status >= PLANE_TERMINATING)
+		new_state.reason = PLANE_REASON_SWEPT;
 	if (status == PLANE_READY || status == PLANE_WAITING)
 		strcpy(new_state.address, "10.0.0.1:8080");
 	struct plane_store_report one = { .backend = backend, .state = &new_state };
@@ -145,13 +198,13 @@ static void a_backend_lives_and_frees_its_key(void **state)
 	assert_int_equal(spawn("b2", "k", NULL), -EEXIST);
 	assert_int_equal(spawn("b1", "other", NULL), -EEXIST);
 	struct plane_store_held_key key;
-	assert_int_equal(plane_store_key_find(store, "", "k", &key, &err), 0);
+	key = find_key("k");
 	assert_true(key.is_found && key.is_live);
 	assert_string_equal(key.backend, "b1");
 	assert_true(report("b1", PLANE_READY));
 	assert_false(report("b1", PLANE_WAITING));
 	assert_true(report("b1", PLANE_TERMINATED));
-	assert_int_equal(plane_store_key_find(store, "", "k", &key, &err), 0);
+	key = find_key("k");
 	assert_false(key.is_found);
 	struct plane_store_history history;
 	assert_int_equal(plane_store_backend_history(store, "b1", &history, &err), 0);
@@ -164,10 +217,10 @@ static void a_backend_lives_and_frees_its_key(void **state)
 static void a_lease_expires_by_the_boot_clock_and_renews(void **state)
 {
 	struct plane_store_held_key key;
-	bool is_done;
 	assert_int_equal(spawn("b1", "k", NULL), 0);
-	realtime_ms += 86400000; /* a jump of the wall clock gives nothing away */
-	assert_int_equal(plane_store_key_find(store, "", "k", &key, &err), 0);
+	if (!is_postgres)
+		realtime_ms += 86400000; /* a jump of the wall clock gives nothing away */
+	key = find_key("k");
 	assert_true(key.is_live);
 	pass_ms(50000);
 	const char *const backends[] = { "b1", "nobody", "b2" };
@@ -181,30 +234,107 @@ static void a_lease_expires_by_the_boot_clock_and_renews(void **state)
 	assert_true(is_renewed[0] && is_renewed[2]);
 	assert_false(is_renewed[1]);
 	pass_ms(59999);
-	assert_int_equal(plane_store_key_remove_expired(store, "b1", &is_done, &err), 0);
-	assert_false(is_done);
+	assert_true(find_key("k").is_live);
+	assert_int_equal(spawn("early", "k", NULL), -EEXIST);
 	pass_ms(1);
-	assert_int_equal(plane_store_key_remove_expired(store, "b1", &is_done, &err), 0);
-	assert_true(is_done);
+	assert_true(find_key("k").is_found);
+	assert_false(find_key("k").is_live);
+	int64_t token;
+	assert_int_equal(spawn("next", "k", &token), 0);
+	assert_string_equal(find_key("k").backend, "next");
+	assert_true(find_key("k").is_live);
 }
 
 static void fencing_tokens_grow_over_restarts_and_clock_jumps(void **state)
 {
 	int64_t first, second, third;
 	assert_int_equal(spawn("b1", "k1", &first), 0);
+	assert_true(first > 0);
 	plane_store_close(store);
 	realtime_ms -= 86400000;
+	if (is_postgres)
+		set_database_clock();
 	open_store("boot-1");
 	assert_int_equal(spawn("b2", "k2", &second), 0);
 	assert_true(second > first);
 	plane_store_close(store);
 	boot_ms = 1;
+	pass_ms(172800000);
 	open_store("boot-2");
 	assert_int_equal(spawn("b3", "k3", &third), 0);
 	assert_true(third > second);
+	if (is_postgres) {
+		assert_true(third >= realtime_ms);
+		return;
+	}
 	struct plane_store_held_key key;
-	assert_int_equal(plane_store_key_find(store, "", "k1", &key, &err), 0);
+	key = find_key("k1");
 	assert_true(key.is_live);
+}
+
+/* What a controller asks for one connect call. */
+static struct plane_store_connection connect_key(
+	const char *key, const char *tag, const char *token_name)
+{
+	json_t *auth = json_pack("{s:i}", "a", 1);
+	struct plane_store_token token = { token_name, "secret", NULL, "alice", auth, 60000 };
+	struct plane_store_connect look = { .key_namespace = "",
+		.key_name = key,
+		.key_tag = tag,
+		.token = &token,
+		.cluster = "c:1",
+		.pool = "",
+		.healthy_ms = 45000 };
+	struct plane_store_connection found = { 0 };
+	int result = plane_store_connect(store, &look, &found, &err);
+	json_decref(auth);
+	assert_int_equal(result, 0);
+	return found;
+}
+
+static void a_connect_gives_a_token_of_the_holder_or_drones(void **state)
+{
+	struct plane_store_connection found = connect_key("k", "t", "tok-0");
+	assert_false(found.key.is_found || found.has_token);
+	assert_int_equal(found.drones.count, 1);
+	assert_string_equal(found.drones.entries[0].name, "dr-a");
+	assert_int_equal(found.drones.entries[0].id, drone);
+	assert_int_equal(found.drones.entries[0].last_local_time_ms, 77);
+	plane_store_drones_finish(&found.drones);
+	assert_int_equal(spawn("b1", "k", NULL), 0);
+	found = connect_key("k", "t", "tok-1");
+	assert_true(found.key.is_found && found.key.is_live && found.has_token);
+	assert_string_equal(found.key.backend, "b1");
+	assert_string_equal(found.key.cluster, "c:1");
+	assert_int_equal(found.key.status, PLANE_SCHEDULED);
+	assert_int_equal(found.drones.count, 0);
+	plane_store_drones_finish(&found.drones);
+	found = connect_key("k", "other tag", "tok-2");
+	assert_true(found.key.is_live && !found.has_token);
+	plane_store_drones_finish(&found.drones);
+	report("b1", PLANE_TERMINATING);
+	found = connect_key("k", "t", "tok-3");
+	assert_true(found.key.is_live && !found.has_token);
+	assert_int_equal(found.key.status, PLANE_TERMINATING);
+	plane_store_drones_finish(&found.drones);
+	for (int i = 0; i < 4; i++) {
+		char name[8];
+		struct plane_store_route route;
+		bool is_found;
+		snprintf(name, sizeof(name), "tok-%d", i);
+		assert_int_equal(plane_store_route_find(store, name, &is_found, &route, &err), 0);
+		assert_int_equal(is_found, i == 1);
+		if (is_found) {
+			assert_string_equal(route.backend, "b1");
+			assert_string_equal(route.user, "alice");
+			plane_store_route_finish(&route);
+		}
+	}
+	pass_ms(46000); /* nobody has heard of drone and controller for too long */
+	found = connect_key(NULL, "t", "tok-4");
+	assert_false(found.key.is_found);
+	assert_int_equal(found.drones.count, 0);
+	plane_store_drones_finish(&found.drones);
 }
 
 static void only_idle_backends_are_due(void **state)
@@ -446,6 +576,9 @@ static void wrong_databases_are_told(void **state)
 {
 	assert_null(plane_store_open("mysql:x", &err));
 	assert_non_null(strstr(err.message, "sqlite:PATH"));
+	assert_null(plane_store_open("postgres://nobody@127.0.0.1:1/x", &err));
+	assert_non_null(strstr(err.message, "refused"));
+	assert_int_equal(err.code, -EAGAIN);
 	assert_null(plane_store_open("sqlite:/nowhere/at/all", &err));
 	assert_non_null(strstr(err.message, "No such file"));
 	assert_null(plane_store_open("sqlite:/tmp/x?journal=off", &err));
@@ -522,28 +655,135 @@ static void tokens_that_cannot_be_written_are_told_and_later_ones_are_stored(voi
 	assert_int_equal(plane_store_token_create(store, &token, &err), 0);
 }
 
+/* A held key takes one round trip, a new one two in all: what a cluster's speed hangs on. */
+static void round_trips_are_as_few_as_promised(void **state)
+{
+	struct plane_store_statistics before, after;
+	struct plane_store_connection found = connect_key("k", "t", "tok-0");
+	plane_store_drones_finish(&found.drones);
+	assert_int_equal(spawn("b0", "k0", NULL), 0);
+	plane_store_statistics(store, &before);
+	found = connect_key("k", "t", "tok-1");
+	plane_store_drones_finish(&found.drones);
+	assert_int_equal(spawn("b1", "k", NULL), 0);
+	plane_store_statistics(store, &after);
+	assert_int_equal(after.round_trips - before.round_trips, 2);
+	assert_int_equal(after.statements - before.statements, 2);
+	found = connect_key("k", "t", "tok-2");
+	plane_store_drones_finish(&found.drones);
+	assert_true(found.has_token);
+	plane_store_statistics(store, &before);
+	assert_int_equal(before.round_trips - after.round_trips, 1);
+	assert_int_equal(before.failures, 0);
+}
+
+static void a_newer_schema_is_refused(void **state)
+{
+	postgres_server_run("UPDATE meta SET value = 999 WHERE name = 'schema_version'");
+	assert_int_equal(plane_store_migrate(store, &err), -ENOTSUP);
+	assert_non_null(strstr(err.message, "use a newer plane"));
+}
+
+static void a_user_without_rights_is_told(void **state)
+{
+	postgres_server_run(
+		"DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA "
+		"public TO public; DROP ROLE IF EXISTS nobody_much; CREATE ROLE "
+		"nobody_much LOGIN");
+	struct plane_store *poor = plane_store_open(postgres_server_url_of("nobody_much"), &err);
+	assert_non_null(poor);
+	int result = plane_store_migrate(poor, &err);
+	plane_store_close(poor);
+	assert_int_equal(result, -EACCES);
+	assert_non_null(strstr(err.message, "permission denied"));
+}
+
+static void *migrate_one(void *data)
+{
+	struct plane_error own = { 0 };
+	struct plane_store *one = plane_store_open(data, &own);
+	intptr_t result = one ? plane_store_migrate(one, &own) : own.code;
+	plane_store_close(one);
+	return (void *)result;
+}
+
+static void many_migrate_at_once(void **state)
+{
+	pthread_t threads[8];
+	char url[160];
+	snprintf(url, sizeof(url), "%s", postgres_server_url());
+	postgres_server_run("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, migrate_one, url), 0);
+	for (int i = 0; i < 8; i++) {
+		void *result;
+		pthread_join(threads[i], &result);
+		assert_int_equal((intptr_t)result, 0);
+	}
+	assert_int_equal(plane_store_ping(store, &err), 0);
+}
+
+/* Looks into the catalog: what has no comment. */
+static void every_table_and_column_is_commented(void **state)
+{
+	postgres_server_run(
+		"DO $$ DECLARE missing text; BEGIN SELECT string_agg(c.relname || coalesce('.' || "
+		"a.attname, ''), ' ') INTO missing FROM pg_class c LEFT JOIN pg_attribute a ON "
+		"a.attrelid = c.oid AND a.attnum > 0 WHERE c.relkind = 'r' AND c.relname <> "
+		"'test_clock' AND c.relnamespace = 'public'::regnamespace AND (obj_description("
+		"c.oid) IS NULL OR col_description(c.oid, a.attnum) IS NULL); IF missing IS NOT "
+		"NULL THEN RAISE EXCEPTION 'no comment: %', missing; END IF; END $$");
+}
+
+/* A pool's idle connections are dead then; the next call makes a new one. */
+static void calls_go_on_after_the_server_closed_all_connections(void **state)
+{
+	assert_int_equal(spawn("b1", "k", NULL), 0);
+	postgres_server_run("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE "
+			    "application_name = 'plane'");
+	assert_true(find_key("k").is_live);
+	assert_int_equal(spawn("b2", "k2", NULL), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+#define COMMON                                                                                     \
+	TEST(tokens_of_many_threads_are_stored_but_those_that_are_refused),                        \
+		TEST(states_reported_together_are_judged_one_after_the_other),                     \
+		TEST(a_backend_lives_and_frees_its_key),                                           \
+		TEST(a_lease_expires_by_the_boot_clock_and_renews),                                \
+		TEST(a_connect_gives_a_token_of_the_holder_or_drones),                             \
+		TEST(fencing_tokens_grow_over_restarts_and_clock_jumps),                           \
+		TEST(only_idle_backends_are_due),                                                  \
+		TEST(orders_are_kept_until_acknowledged_and_not_doubled),                          \
+		TEST(tokens_lead_to_their_backend_until_revoked_or_old),                           \
+		TEST(backends_of_a_silent_drone_are_lost_once_their_lease_is_over),                \
+		TEST(backends_of_a_drone_that_speaks_are_not_lost),                                \
+		TEST(silence_while_the_store_was_closed_does_not_count),                           \
+		TEST(cleanup_forgets_what_ended_long_ago_and_nothing_else),                        \
+		TEST(cleanup_removes_expired_tokens), TEST(one_of_many_racers_gets_the_key)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		TEST(tokens_of_many_threads_are_stored_but_those_that_are_refused),
+	const struct CMUnitTest sqlite[] = {
+		COMMON,
 		TEST(tokens_that_cannot_be_written_are_told_and_later_ones_are_stored),
-		TEST(states_reported_together_are_judged_one_after_the_other),
-		TEST(a_backend_lives_and_frees_its_key),
-		TEST(a_lease_expires_by_the_boot_clock_and_renews),
-		TEST(fencing_tokens_grow_over_restarts_and_clock_jumps),
-		TEST(only_idle_backends_are_due),
-		TEST(orders_are_kept_until_acknowledged_and_not_doubled),
-		TEST(tokens_lead_to_their_backend_until_revoked_or_old),
-		TEST(backends_of_a_silent_drone_are_lost_once_their_lease_is_over),
-		TEST(backends_of_a_drone_that_speaks_are_not_lost),
-		TEST(silence_while_the_store_was_closed_does_not_count),
-		TEST(cleanup_forgets_what_ended_long_ago_and_nothing_else),
-		TEST(cleanup_removes_expired_tokens),
-		TEST(one_of_many_racers_gets_the_key),
 		TEST(a_visitor_leaves_the_log_where_it_is),
 		TEST(wrong_databases_are_told),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	const struct CMUnitTest postgres[] = {
+		COMMON,
+		TEST(round_trips_are_as_few_as_promised),
+		TEST(a_newer_schema_is_refused),
+		TEST(a_user_without_rights_is_told),
+		TEST(many_migrate_at_once),
+		TEST(every_table_and_column_is_commented),
+		TEST(calls_go_on_after_the_server_closed_all_connections),
+	};
+	int failed = cmocka_run_group_tests(sqlite, NULL, NULL);
+	is_postgres = true;
+	postgres_server_start();
+	failed += cmocka_run_group_tests(postgres, NULL, NULL);
+	postgres_server_stop();
+	return failed;
 }

@@ -1,0 +1,206 @@
+/* Opening the store: schema, and what the functions of the other files are. */
+#include "store/postgres.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "postgres_schema.h"
+
+#define SCHEMA_VERSION 1
+#define MIGRATE_TIMEOUT_MS 600000
+/* "plane" in ASCII: the advisory lock of those who change the schema or the sequence. */
+#define LOCK "482955325029"
+
+/* Tokens follow the time, so that a copy of the database that has missed the last ones gives out
+ * greater ones all the same. Far from the present value nobody else's can come in between. */
+static const char lock_transaction[] = "SELECT pg_advisory_xact_lock(" LOCK ")";
+static const char advance_tokens[] = "SELECT setval('fencing_token', now_ms()) FROM fencing_token "
+				     "WHERE last_value < now_ms() - 10000";
+static const char read_time[] = "SELECT now_ms()";
+
+/* Two statements, because the second one must see what was done before the lock was given. */
+static int begin_watching(
+	struct plane_postgres_store *store, int64_t *since_ms, struct plane_error *err)
+{
+	struct plane_pg *pg = plane_pg_take(&store->pool, err);
+	if (!pg)
+		return -EAGAIN;
+	long long outages = atomic_load(&store->pool.outages);
+	PGresult *rows[3];
+	int result = plane_pg_queue(pg, err, lock_transaction, "");
+	if (result == 0)
+		result = plane_pg_queue(pg, err, advance_tokens, "");
+	if (result == 0)
+		result = plane_pg_queue(pg, err, read_time, "");
+	if (result == 0)
+		result = plane_pg_flush(pg, rows, 3, err);
+	if (result == 0) {
+		*since_ms = plane_pg_int(rows[2], 0, 0);
+		atomic_store(&store->watching_since_ms, *since_ms);
+		atomic_store(&store->outages_seen, outages);
+		for (int i = 0; i < 3; i++)
+			PQclear(rows[i]);
+	}
+	plane_pg_give(&store->pool, pg);
+	return result;
+}
+
+int plane_postgres_watching_since(
+	struct plane_postgres_store *store, int64_t *since_ms, struct plane_error *err)
+{
+	if (atomic_load(&store->outages_seen) != atomic_load(&store->pool.outages))
+		return begin_watching(store, since_ms, err);
+	*since_ms = atomic_load(&store->watching_since_ms);
+	return 0;
+}
+
+/* ---- the schema ---- */
+
+/* 0: there is none. */
+static int read_version(struct plane_pg *pg, int64_t *version, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *present = NULL, *rows = NULL;
+	*version = 0;
+	int result =
+		plane_pg_run(pg, &present, NULL, err, "SELECT to_regclass('meta') IS NOT NULL", "");
+	if (result < 0 || !plane_pg_bool(present, 0, 0))
+		return result;
+	result = plane_pg_run(
+		pg, &rows, NULL, err, "SELECT value FROM meta WHERE name = 'schema_version'", "");
+	if (result == 0 && PQntuples(rows) == 0)
+		result = plane_error_set(err, -ENOTSUP,
+			"the database has a table meta that is not plane's: use another database");
+	if (result == 0)
+		*version = plane_pg_int(rows, 0, 0);
+	return result;
+}
+
+static int check_version(int64_t version, struct plane_error *err)
+{
+	if (version > SCHEMA_VERSION)
+		return plane_error_set(err, -ENOTSUP,
+			"the database has schema version %lld, this plane knows %d: use a newer "
+			"plane",
+			(long long)version, SCHEMA_VERSION);
+	return 0;
+}
+
+/* The lock is the session's, as the time limit of a statement would end the wait for it. */
+static int upgrade(struct plane_pg *pg, struct plane_error *err)
+{
+	int64_t version = 0;
+	int result = plane_pg_script(pg,
+		"SET statement_timeout = 0; SET lock_timeout = 0; SELECT pg_advisory_lock(" LOCK
+		")",
+		MIGRATE_TIMEOUT_MS, err);
+	if (result == 0)
+		result = read_version(pg, &version, err);
+	if (result == 0)
+		result = check_version(version, err);
+	if (result == 0 && version == 0)
+		result = plane_pg_script(
+			pg, "BEGIN;" PLANE_POSTGRES_SCHEMA "COMMIT", MIGRATE_TIMEOUT_MS, err);
+	return result;
+}
+
+/* The connection that changes the schema is its own: whatever became of lock and settings ends with
+ * it. A user who may change nothing can run a controller on a schema that is up to date. */
+int plane_postgres_migrate(struct plane_store *base, struct plane_error *err)
+{
+	struct plane_postgres_store *store = PLANE_POSTGRES_STORE(base);
+	struct plane_pg own = { 0 };
+	int64_t version = 0, since_ms;
+	int result = plane_pg_connect(&own, store->pool.url, &store->pool.statistics, err);
+	if (result == 0)
+		result = read_version(&own, &version, err);
+	if (result == 0)
+		result = check_version(version, err);
+	if (result == 0 && version < SCHEMA_VERSION)
+		result = upgrade(&own, err);
+	plane_pg_close(&own);
+	if (result == 0)
+		result = begin_watching(store, &since_ms, err);
+	return result < 0 ? plane_error_prefix(err, "migrate") : 0;
+}
+
+/* ---- the store ---- */
+
+static int ping(struct plane_store *base, struct plane_error *err)
+{
+	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
+		"SELECT 1 FROM meta LIMIT 1", "");
+}
+
+/* Everything is durable when it returns, as far as the server's settings go. */
+static int sync_store(struct plane_store *base, struct plane_error *err)
+{
+	(void)base;
+	(void)err;
+	return 0;
+}
+
+static void statistics(struct plane_store *base, struct plane_store_statistics *statistics)
+{
+	struct plane_pg_statistics *from = &PLANE_POSTGRES_STORE(base)->pool.statistics;
+	*statistics = (struct plane_store_statistics){ .statements = atomic_load(&from->statements),
+		.round_trips = atomic_load(&from->round_trips),
+		.connections = atomic_load(&from->connections),
+		.failures = atomic_load(&from->failures) };
+}
+
+static void close_store(struct plane_store *base)
+{
+	struct plane_postgres_store *store = PLANE_POSTGRES_STORE(base);
+	plane_pg_pool_close(&store->pool);
+	free(store);
+}
+
+static const struct plane_store_impl postgres_impl = {
+	.close = close_store,
+	.migrate = plane_postgres_migrate,
+	.ping = ping,
+	.sync = sync_store,
+	.statistics = statistics,
+	.controller_heartbeat = plane_postgres_controller_heartbeat,
+	.controller_offline = plane_postgres_controller_offline,
+	.node_connected = plane_postgres_node_connected,
+	.node_disconnected = plane_postgres_node_disconnected,
+	.drone_heartbeat = plane_postgres_drone_heartbeat,
+	.drone_drain = plane_postgres_drone_drain,
+	.cluster_members = plane_postgres_cluster_members,
+	.connect = plane_postgres_connect,
+	.keys_renew = plane_postgres_keys_renew,
+	.token_create = plane_postgres_token_create,
+	.token_revoke = plane_postgres_token_revoke,
+	.spawn = plane_postgres_spawn,
+	.backend_find = plane_postgres_backend_find,
+	.backend_update = plane_postgres_backend_update,
+	.backend_keep_alive = plane_postgres_backend_keep_alive,
+	.backend_history = plane_postgres_backend_history,
+	.route_find = plane_postgres_route_find,
+	.backend_list = plane_postgres_backend_list,
+	.actions_pending = plane_postgres_actions_pending,
+	.action_ack = plane_postgres_action_ack,
+	.terminate = plane_postgres_terminate,
+	.sweep_candidates = plane_postgres_sweep_candidates,
+	.mark_lost = plane_postgres_mark_lost,
+	.cleanup_tokens = plane_postgres_cleanup_tokens,
+	.cleanup_backends = plane_postgres_cleanup_backends,
+	.cert_lease = plane_postgres_cert_lease,
+	.cert_set_txt = plane_postgres_cert_set_txt,
+	.cert_release = plane_postgres_cert_release,
+	.cert_get_txt = plane_postgres_cert_get_txt,
+};
+
+struct plane_store *plane_postgres_store_open(const char *url, struct plane_error *err)
+{
+	struct plane_postgres_store *store = PLANE_NEW(struct plane_postgres_store);
+	store->base.impl = &postgres_impl;
+	if (plane_pg_pool_open(&store->pool, url, err) < 0) {
+		(void)plane_error_prefix(err, "open the store");
+		free(store);
+		return NULL;
+	}
+	return &store->base;
+}

@@ -1,0 +1,74 @@
+/* The store in PostgreSQL, for any number of controllers. Private to store/ and tests. Each
+ * function is one transaction in one round trip, except where its comment says otherwise. */
+#ifndef PLANE_STORE_POSTGRES_H
+#define PLANE_STORE_POSTGRES_H
+
+#include "store/postgres_db.h"
+#include "store/store_impl.h"
+
+struct plane_postgres_store {
+	struct plane_store base;
+	struct plane_pg_pool pool;
+	/* Since when this process watches over nodes, in the store's time: what happened while the
+	 * database was away is not held against them. */
+	atomic_llong watching_since_ms;
+	atomic_llong outages_seen;
+};
+
+#define PLANE_POSTGRES_STORE(store) ((struct plane_postgres_store *)(store))
+
+/** `url`: "postgres://..." or "postgresql://...". Connects once; see plane_pg_connect. */
+struct plane_store *plane_postgres_store_open(const char *url, struct plane_error *err);
+
+/** When this process last began to watch; asks the database after an outage. */
+int plane_postgres_watching_since(
+	struct plane_postgres_store *store, int64_t *since_ms, struct plane_error *err);
+
+/* Is the lease of key `k` with drone `d` unbroken? Epochs only grow, so that a snapshot in which
+ * the drone's is older than the key's says nothing against the key. */
+#define PLANE_POSTGRES_KEY_IS_LIVE                                                                 \
+	"(CASE WHEN k.lease_epoch IS NULL THEN k.expires_at > now_ms() "                           \
+	"ELSE coalesce(k.lease_epoch >= d.lease_epoch, true) END)"
+
+/* The functions of the implementation, by file. */
+#define PLANE_POSTGRES_FUNCTION(name) __typeof__(plane_store_##name) plane_postgres_##name
+
+/* postgres.c */
+PLANE_POSTGRES_FUNCTION(migrate);
+/* postgres_nodes.c */
+PLANE_POSTGRES_FUNCTION(controller_heartbeat);
+PLANE_POSTGRES_FUNCTION(controller_offline);
+PLANE_POSTGRES_FUNCTION(node_connected);
+PLANE_POSTGRES_FUNCTION(node_disconnected);
+PLANE_POSTGRES_FUNCTION(drone_heartbeat);
+PLANE_POSTGRES_FUNCTION(drone_drain);
+PLANE_POSTGRES_FUNCTION(cluster_members);
+/* postgres_keys.c */
+PLANE_POSTGRES_FUNCTION(connect);
+PLANE_POSTGRES_FUNCTION(keys_renew);
+PLANE_POSTGRES_FUNCTION(spawn);
+/* postgres_tokens.c */
+PLANE_POSTGRES_FUNCTION(token_create);
+PLANE_POSTGRES_FUNCTION(token_revoke);
+PLANE_POSTGRES_FUNCTION(route_find);
+PLANE_POSTGRES_FUNCTION(cleanup_tokens);
+/* postgres_backends.c */
+PLANE_POSTGRES_FUNCTION(backend_find);
+PLANE_POSTGRES_FUNCTION(backend_update);
+PLANE_POSTGRES_FUNCTION(backend_keep_alive);
+PLANE_POSTGRES_FUNCTION(backend_history);
+PLANE_POSTGRES_FUNCTION(backend_list);
+PLANE_POSTGRES_FUNCTION(cleanup_backends);
+/* postgres_orders.c */
+PLANE_POSTGRES_FUNCTION(actions_pending);
+PLANE_POSTGRES_FUNCTION(action_ack);
+PLANE_POSTGRES_FUNCTION(terminate);
+PLANE_POSTGRES_FUNCTION(sweep_candidates);
+PLANE_POSTGRES_FUNCTION(mark_lost);
+/* postgres_certificates.c */
+PLANE_POSTGRES_FUNCTION(cert_lease);
+PLANE_POSTGRES_FUNCTION(cert_set_txt);
+PLANE_POSTGRES_FUNCTION(cert_release);
+PLANE_POSTGRES_FUNCTION(cert_get_txt);
+
+#endif

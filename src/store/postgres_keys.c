@@ -1,0 +1,193 @@
+/* Keys and leases, and the transaction that makes a backend. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/buffer.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "store/postgres.h"
+
+/* One statement for both outcomes: who holds the key, with the token stored if it may be used; or
+ * the drones that a new backend can be placed on. */
+static const char connect_key[] =
+	"WITH held AS MATERIALIZED (SELECT k.tag, k.backend, " PLANE_POSTGRES_KEY_IS_LIVE
+	" AS is_live, b.cluster, b.subdomain, b.static_token, b.status FROM backend_key k JOIN "
+	"backend b ON b.id = k.backend LEFT JOIN drone d ON d.id = k.drone_id WHERE k.namespace = "
+	"$1 AND k.name = $2), made AS (INSERT INTO token (token, secret_token, backend, username, "
+	"auth, expires_at) SELECT $4::text, $5, backend, $6, $7, now_ms() + $8 FROM held WHERE "
+	"is_live "
+	"AND tag = $3 AND status < 60 AND static_token IS NULL AND $4::text IS NOT NULL RETURNING "
+	"1) "
+	"SELECT backend, tag, is_live, cluster, subdomain, static_token, status, EXISTS (SELECT 1 "
+	"FROM made), NULL::bigint, NULL::bigint, NULL::bigint FROM held "
+	"UNION ALL SELECT n.name, NULL, NULL, NULL, NULL, NULL, NULL, NULL, d.id, "
+	"d.last_local_time, coalesce(d.backend_count, (SELECT count(*) FROM backend WHERE drone_id "
+	"= d.id AND status < 70)) FROM drone d JOIN node n USING (id) JOIN controller c ON c.name "
+	"= n.controller WHERE d.cluster = $9 AND d.pool = $10 AND d.is_ready AND NOT "
+	"d.is_draining AND d.last_heartbeat_at > now_ms() - $11 AND c.is_online AND "
+	"c.last_heartbeat_at > now_ms() - $11 AND NOT EXISTS (SELECT 1 FROM held WHERE is_live)";
+
+static void read_held(const PGresult *rows, int row, struct plane_store_connection *connection)
+{
+	struct plane_store_held_key *key = &connection->key;
+	key->is_found = true;
+	/* all were checked when they were stored */
+	(void)plane_text_copy(key->backend, sizeof(key->backend), plane_pg_text(rows, row, 0));
+	(void)plane_text_copy(key->tag, sizeof(key->tag), plane_pg_text(rows, row, 1));
+	key->is_live = plane_pg_bool(rows, row, 2);
+	(void)plane_text_copy(key->cluster, sizeof(key->cluster), plane_pg_text(rows, row, 3));
+	(void)plane_text_copy(key->subdomain, sizeof(key->subdomain), plane_pg_text(rows, row, 4));
+	(void)plane_text_copy(
+		key->static_token, sizeof(key->static_token), plane_pg_text(rows, row, 5));
+	key->status = (enum plane_backend_status)plane_pg_int(rows, row, 6);
+	connection->has_token = plane_pg_bool(rows, row, 7);
+}
+
+int plane_postgres_connect(struct plane_store *base, const struct plane_store_connect *request,
+	struct plane_store_connection *connection, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	const struct plane_store_token none = { 0 };
+	const struct plane_store_token *token = request->token ? request->token : &none;
+	_cleanup_free_ char *auth = token->auth ? plane_json_dump(token->auth) : NULL;
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		connect_key, "tttttttitti", request->key_namespace, request->key_name,
+		request->key_tag, token->token, token->secret_token, token->user, auth,
+		token->lifetime_ms, request->cluster, request->pool, request->healthy_ms);
+	if (result < 0)
+		return result;
+	int count = PQntuples(rows);
+	*connection = (struct plane_store_connection){ 0 };
+	connection->drones.entries = plane_pg_entries(rows, sizeof(connection->drones.entries[0]));
+	for (int i = 0; i < count; i++) {
+		if (PQgetisnull(rows, i, 8)) {
+			read_held(rows, i, connection);
+			continue;
+		}
+		struct plane_store_drone *drone =
+			&connection->drones.entries[connection->drones.count++];
+		*drone = (struct plane_store_drone){ .id = plane_pg_int(rows, i, 8),
+			.last_local_time_ms = plane_pg_int(rows, i, 9),
+			.backend_count = plane_pg_int(rows, i, 10) };
+		(void)plane_text_copy(drone->name, sizeof(drone->name), plane_pg_text(rows, i, 0));
+	}
+	return 0;
+}
+
+/* An array literal: names hold no characters that mean something in one. */
+static void write_array(struct plane_buffer *text, const char *const *names, size_t count)
+{
+	plane_buffer_add_text(text, "{");
+	for (size_t i = 0; i < count; i++) {
+		plane_buffer_addf(text, "%s\"", i ? "," : "");
+		for (const char *c = names[i]; *c; c++)
+			plane_buffer_addf(text, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+		plane_buffer_add_text(text, "\"");
+	}
+	plane_buffer_add_text(text, "}");
+}
+
+/* The rows are locked in the order of their names, so that two of these never wait for each
+ * other. */
+int plane_postgres_keys_renew(struct plane_store *base, const char *const *backends, size_t count,
+	int64_t node_id, int64_t lease_ms, bool *is_renewed, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	struct plane_buffer names = { 0 };
+	write_array(&names, backends, count);
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		"WITH mine AS MATERIALIZED (SELECT namespace, name FROM backend_key WHERE backend "
+		"= ANY ($1::text[]) AND drone_id = $2 ORDER BY backend FOR UPDATE) UPDATE "
+		"backend_key k SET expires_at = now_ms() + $3 FROM mine WHERE k.namespace = "
+		"mine.namespace AND k.name = mine.name AND k.drone_id = $2 RETURNING k.backend",
+		"tii", plane_buffer_text(&names), node_id, lease_ms);
+	plane_buffer_finish(&names);
+	if (result < 0)
+		return result;
+	for (size_t i = 0; i < count; i++) {
+		is_renewed[i] = false;
+		for (int row = 0; row < PQntuples(rows) && !is_renewed[i]; row++)
+			is_renewed[i] = strcmp(plane_pg_text(rows, row, 0), backends[i]) == 0;
+	}
+	return 0;
+}
+
+/* The key first: nothing else happens when it is held. That of a broken lease is taken over. */
+static const char spawn_backend[] =
+	"WITH facts AS MATERIALIZED (SELECT now_ms() AS now, nextval('fencing_token') AS fence, "
+	"CASE WHEN is_lease_granted THEN lease_epoch END AS epoch FROM drone WHERE id = $3), "
+	"held AS (INSERT INTO backend_key AS k (namespace, name, tag, backend, drone_id, "
+	"lease_epoch, expires_at, fencing_token) SELECT $4, $5, $6, $1, $3, epoch, now + $7, fence "
+	"FROM facts ON CONFLICT (namespace, name) DO UPDATE SET tag = excluded.tag, backend = "
+	"excluded.backend, drone_id = excluded.drone_id, lease_epoch = excluded.lease_epoch, "
+	"expires_at = excluded.expires_at, fencing_token = excluded.fencing_token WHERE CASE WHEN "
+	"k.lease_epoch IS NULL THEN k.expires_at <= now_ms() ELSE EXISTS (SELECT 1 FROM drone d "
+	"WHERE d.id = k.drone_id AND d.lease_epoch > k.lease_epoch) END RETURNING k.backend, "
+	"k.lease_epoch, k.fencing_token), "
+	"made AS (INSERT INTO backend (id, cluster, drone_id, lease_epoch, key_namespace, "
+	"key_name, "
+	"key_tag, status, state, state_at, created_at, last_keepalive_at, lifetime_ends_at, "
+	"max_idle_ms, subdomain, static_token) SELECT held.backend, $2, $3, held.lease_epoch, $4, "
+	"$5, $6, 10, $8, now, now, now, now + $9, $10, $11, $12 FROM held, facts), "
+	"first AS (INSERT INTO backend_state (backend, state, created_at) SELECT held.backend, $8, "
+	"now FROM held, facts), "
+	"ordered AS (INSERT INTO action (id, backend, drone_id, kind, message) SELECT $13, "
+	"held.backend, $3, 'spawn', jsonb_set($14::jsonb, '{Action,action,Spawn,key,token}', "
+	"to_jsonb(held.fencing_token))::text FROM held RETURNING message), "
+	"tokens AS (INSERT INTO token (token, secret_token, backend, username, auth, expires_at) "
+	"SELECT $15::text, $16, held.backend, $17, $18, now + $19 FROM held, facts WHERE "
+	"$15::text IS NOT NULL) SELECT now, message FROM facts LEFT JOIN ordered ON true";
+
+static char *spawn_message(const struct plane_store_spawn *spawn)
+{
+	struct plane_drone_order order = { .kind = PLANE_ORDER_SPAWN,
+		.action_id = spawn->action_id,
+		.backend = spawn->backend,
+		.drone_id = spawn->drone_id,
+		.executable = spawn->executable,
+		.key_name = spawn->key_name,
+		.key_namespace = spawn->key_namespace,
+		.key_tag = spawn->key_tag,
+		.has_deadlines = true,
+		.deadlines = spawn->deadlines,
+		.static_token = spawn->static_token };
+	_cleanup_json_ json_t *json = plane_drone_order_write(&order);
+	return plane_json_dump(json);
+}
+
+static int64_t times_1000(int64_t seconds)
+{
+	return seconds < 0 ? -1 : seconds * 1000;
+}
+
+int plane_postgres_spawn(struct plane_store *base, const struct plane_store_spawn *spawn,
+	char **message, int64_t *time_ms, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	const struct plane_store_token none = { 0 };
+	const struct plane_store_token *token = spawn->token ? spawn->token : &none;
+	struct plane_backend_state scheduled = { .status = PLANE_SCHEDULED };
+	_cleanup_json_ json_t *state_json = plane_backend_state_write(&scheduled);
+	_cleanup_free_ char *state = plane_json_dump(state_json);
+	_cleanup_free_ char *auth = token->auth ? plane_json_dump(token->auth) : NULL;
+	_cleanup_free_ char *order = spawn_message(spawn);
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		spawn_backend, "ttitttitootttttttti", spawn->backend, spawn->cluster,
+		spawn->drone_id, spawn->key_namespace, spawn->key_name, spawn->key_tag,
+		spawn->lease_ms, state, times_1000(spawn->lifetime_limit_seconds),
+		times_1000(spawn->max_idle_seconds), spawn->subdomain, spawn->static_token,
+		spawn->action_id, order, token->token, token->secret_token, token->user, auth,
+		token->lifetime_ms);
+	if (result < 0)
+		return result;
+	if (PQntuples(rows) == 0)
+		return plane_error_set(
+			err, -ENOENT, "there is no drone %lld", (long long)spawn->drone_id);
+	if (PQgetisnull(rows, 0, 1))
+		return plane_error_set(err, -EEXIST, "the key is held");
+	*time_ms = plane_pg_int(rows, 0, 0);
+	*message = plane_pg_text_copy(rows, 0, 1);
+	return 0;
+}

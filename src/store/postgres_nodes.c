@@ -1,0 +1,132 @@
+/* Controllers, nodes, drones. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/random.h"
+#include "store/postgres.h"
+
+int plane_postgres_controller_heartbeat(
+	struct plane_store *base, const char *name, struct plane_error *err)
+{
+	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
+		"INSERT INTO controller VALUES ($1, true, now_ms()) ON CONFLICT (name) DO UPDATE "
+		"SET is_online = true, last_heartbeat_at = excluded.last_heartbeat_at",
+		"t", name);
+}
+
+int plane_postgres_controller_offline(
+	struct plane_store *base, const char *name, struct plane_error *err)
+{
+	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
+		"WITH stopped AS (UPDATE controller SET is_online = false WHERE name = $1 "
+		"RETURNING name) UPDATE node SET controller = NULL FROM stopped WHERE controller = "
+		"stopped.name",
+		"t", name);
+}
+
+static const char *or_empty(const char *text)
+{
+	return text ? text : "";
+}
+
+/* A drone's lease is not touched: the drone that says that it holds it may go on with it. */
+static const char connect_node[] =
+	"WITH present AS (INSERT INTO node (kind, cluster, name, controller, connection_id, "
+	"version, git_hash, ip) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (cluster, "
+	"name) DO UPDATE SET kind = excluded.kind, controller = excluded.controller, "
+	"connection_id = excluded.connection_id, version = excluded.version, git_hash = "
+	"excluded.git_hash, ip = excluded.ip RETURNING id), ready AS (INSERT INTO drone (id, "
+	"cluster, pool, is_ready, is_draining) SELECT id, $2, $9, true, false FROM present WHERE "
+	"$10::boolean ON CONFLICT (id) DO UPDATE SET pool = excluded.pool, is_ready = true, "
+	"last_heartbeat_at = NULL, last_local_time = NULL) SELECT id FROM present";
+
+int plane_postgres_node_connected(struct plane_store *base, const struct plane_store_node *node,
+	int64_t *node_id, int64_t *connection_id, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	int64_t connection = (int64_t)plane_random_below(INT64_MAX - 1) + 1;
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		connect_node, "ttttitttti", plane_node_kind_text(node->kind),
+		or_empty(node->cluster), node->name, node->controller, connection,
+		or_empty(node->version), or_empty(node->git_hash), or_empty(node->ip),
+		or_empty(node->pool), (int64_t)(node->kind == PLANE_NODE_DRONE));
+	if (result < 0)
+		return result;
+	*node_id = plane_pg_int(rows, 0, 0);
+	*connection_id = connection;
+	return 0;
+}
+
+int plane_postgres_node_disconnected(
+	struct plane_store *base, int64_t node_id, int64_t connection_id, struct plane_error *err)
+{
+	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
+		"UPDATE node SET controller = NULL WHERE id = $1 AND connection_id = $2", "ii",
+		node_id, connection_id);
+}
+
+int plane_postgres_drone_heartbeat(
+	struct plane_store *base, int64_t node_id, int64_t local_time_ms, struct plane_error *err)
+{
+	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
+		"UPDATE drone SET last_heartbeat_at = now_ms(), last_local_time = $1 WHERE id = $2",
+		"ii", local_time_ms, node_id);
+}
+
+int plane_postgres_drone_drain(struct plane_store *base, const char *cluster, const char *name,
+	bool is_draining, bool *is_changed, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		"WITH found AS (SELECT d.id FROM drone d JOIN node USING (id) WHERE node.cluster = "
+		"$1 AND name = $2), changed AS (UPDATE drone SET is_draining = $3 FROM found WHERE "
+		"drone.id = found.id AND is_draining <> $3 RETURNING drone.id) SELECT EXISTS "
+		"(SELECT 1 FROM changed) FROM found",
+		"ttb", cluster, name, (int)is_draining);
+	if (result < 0)
+		return result;
+	if (PQntuples(rows) == 0)
+		return plane_error_set(err, -ENOENT, "no drone %s in cluster %s", name, cluster);
+	*is_changed = plane_pg_bool(rows, 0, 0);
+	return 0;
+}
+
+static void read_member(struct plane_store_member *member, const PGresult *rows, int row)
+{
+	bool is_drone = strcmp(plane_pg_text(rows, row, 0), "Drone") == 0;
+	*member =
+		(struct plane_store_member){ .kind = is_drone ? PLANE_NODE_DRONE : PLANE_NODE_PROXY,
+			.name = plane_pg_text_copy(rows, row, 1),
+			.version = plane_pg_text_copy(rows, row, 2),
+			.git_hash = plane_pg_text_copy(rows, row, 3),
+			.controller = plane_pg_text_copy(rows, row, 4),
+			.controller_heartbeat_age_ms = plane_pg_int(rows, row, 5),
+			.is_ready = plane_pg_bool(rows, row, 6),
+			.is_draining = plane_pg_bool(rows, row, 7),
+			.heartbeat_age_ms = plane_pg_int(rows, row, 8),
+			.backend_count = plane_pg_int(rows, row, 9) };
+}
+
+int plane_postgres_cluster_members(struct plane_store *base, const char *cluster,
+	struct plane_store_members *members, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		"SELECT n.kind, n.name, n.version, n.git_hash, c.name, greatest(now_ms() - "
+		"c.last_heartbeat_at, 0), d.is_ready, d.is_draining, greatest(now_ms() - "
+		"d.last_heartbeat_at, CASE WHEN d.last_heartbeat_at IS NOT NULL THEN 0 END), "
+		"(SELECT count(*) FROM backend WHERE drone_id = n.id AND status < 70) FROM node n "
+		"JOIN controller c ON c.name = n.controller LEFT JOIN drone d USING (id) WHERE "
+		"n.cluster = $1 AND n.kind IN ('Drone', 'Proxy') ORDER BY n.name COLLATE \"C\"",
+		"t", cluster);
+	if (result < 0)
+		return result;
+	int count = PQntuples(rows);
+	*members = (struct plane_store_members){ .count = (size_t)count,
+		.entries = plane_pg_entries(rows, sizeof(members->entries[0])) };
+	for (int i = 0; i < count; i++)
+		read_member(&members->entries[i], rows, i);
+	return 0;
+}

@@ -1,0 +1,97 @@
+/* Connection tokens and where they lead. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/json.h"
+#include "store/postgres.h"
+
+#define REVOCATIONS_KEPT_MS INT64_C(3600000)
+
+int plane_postgres_token_create(
+	struct plane_store *base, const struct plane_store_token *token, struct plane_error *err)
+{
+	_cleanup_free_ char *auth = plane_json_dump(token->auth);
+	int64_t made = 0;
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, &made, err,
+		"INSERT INTO token (token, secret_token, backend, username, auth, expires_at) "
+		"SELECT $1, $2, id, $4, $5, now_ms() + $6 FROM backend WHERE id = $3",
+		"ttttti", token->token, token->secret_token, token->backend, token->user, auth,
+		token->lifetime_ms);
+	if (result == 0 && made == 0)
+		return plane_error_set(err, -ENOENT, "there is no backend %s", token->backend);
+	return result;
+}
+
+/* What was revoked is told to the other controllers' proxies, whether this store knew of a token or
+ * not: a proxy may. */
+int plane_postgres_token_revoke(
+	struct plane_store *base, const char *backend, const char *user, struct plane_error *err)
+{
+	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
+		"WITH gone AS (DELETE FROM token WHERE backend = $1 AND username = $2 RETURNING 1) "
+		"INSERT INTO revocation (backend, username, created_at) SELECT $1, $2, now_ms() "
+		"WHERE EXISTS (SELECT 1 FROM gone)",
+		"tt", backend, user);
+}
+
+int plane_postgres_cleanup_tokens(
+	struct plane_store *base, int64_t *removed, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		"WITH told AS (DELETE FROM revocation WHERE created_at < now_ms() - $1), gone AS "
+		"(DELETE FROM token WHERE expires_at <= now_ms() RETURNING 1) SELECT count(*) FROM "
+		"gone",
+		"i", REVOCATIONS_KEPT_MS);
+	if (result == 0)
+		*removed = plane_pg_int(rows, 0, 0);
+	return result;
+}
+
+static int read_route(
+	const PGresult *rows, struct plane_store_route *route, struct plane_error *err)
+{
+	if (plane_store_read_state(plane_pg_text(rows, 0, 0), &route->state, err) < 0)
+		return err->code;
+	if (!PQgetisnull(rows, 0, 6)) {
+		const char *auth = plane_pg_text(rows, 0, 6);
+		route->auth = plane_json_parse(auth, strlen(auth), err);
+		if (!route->auth)
+			return err->code;
+	}
+	route->backend = plane_pg_text_copy(rows, 0, 1);
+	route->cluster = plane_pg_text_copy(rows, 0, 2);
+	route->subdomain = plane_pg_text_copy(rows, 0, 3);
+	route->secret_token = plane_pg_text_copy(rows, 0, 4);
+	route->user = plane_pg_text_copy(rows, 0, 5);
+	return 0;
+}
+
+static const char find_static[] =
+	"SELECT state, id, cluster, subdomain, NULL, NULL, NULL FROM backend WHERE static_token = "
+	"$1";
+static const char find_dynamic[] =
+	"SELECT state, id, cluster, subdomain, secret_token, username, auth FROM token JOIN "
+	"backend "
+	"ON backend.id = backend WHERE token = $1 AND expires_at > now_ms()";
+
+int plane_postgres_route_find(struct plane_store *base, const char *token, bool *is_found,
+	struct plane_store_route *route, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	struct plane_store_route found = { 0 };
+	bool is_static = plane_token_is_static(token, strlen(token));
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		is_static ? find_static : find_dynamic, "t", token);
+	bool has_row = result == 0 && PQntuples(rows) > 0;
+	if (has_row)
+		result = read_route(rows, &found, err);
+	if (result < 0)
+		return result;
+	*is_found = has_row;
+	if (has_row)
+		*route = found;
+	return 0;
+}
