@@ -40,7 +40,7 @@ class Postgres:
         self.address, self.prefix = address, list(prefix)
         self.settings = [*SETTINGS, *settings]
         self.port = port or free_port()
-        self.process = None
+        self.databases = 0
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
             os.chown(self.directory, user.pw_uid, user.pw_gid)
@@ -67,6 +67,12 @@ class Postgres:
 
     def socket_url(self, database="postgres", user="postgres"):
         return f"postgres:///{database}?host={self.directory}&port={self.port}&user={user}"
+
+    def new_database(self):
+        """The URL of an empty one."""
+        self.databases += 1
+        self.execute(f"CREATE DATABASE plane_{self.databases}")
+        return self.url(f"plane_{self.databases}")
 
     def connect(self, database="postgres", user="postgres"):
         """A psycopg2 connection over the unix socket, which commits each statement."""

@@ -15,8 +15,11 @@ import time
 import urllib.error
 import urllib.request
 
+import psycopg2
 import pytest
 import websockets
+
+from postgres import Postgres
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("PLANE_BUILD_DIR", ROOT / "build")).resolve()
@@ -95,7 +98,10 @@ class Controller:
         return await asyncio.get_running_loop().run_in_executor(None, self.get, path)
 
     def database(self):
-        return sqlite3.connect(f"{self.directory}/plane.db", timeout=10)
+        """A connection to the store; closing it is the caller's."""
+        if self.db.startswith("sqlite:"):
+            return sqlite3.connect(self.db.removeprefix("sqlite:"), timeout=10)
+        return psycopg2.connect(self.db)
 
 
 def connect_body(key="k", tag=None, spawn=True, user=None, auth=None, **config):
@@ -202,10 +208,18 @@ def proxy(controller, name="px-one", extensions=None):
     return node(controller, f"/ctrl/c/{CLUSTER}/proxy-socket", name, extensions)
 
 
-@pytest.fixture
-def controller(tmp_path):
+@pytest.fixture(scope="module")
+def postgres():
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def controller(tmp_path, request):
+    is_postgres = request.param == "postgres"
+    db = request.getfixturevalue("postgres").new_database() if is_postgres else None
     started = Controller(tmp_path, "--grace-ms", "2000", "--controller-url",
-                         "http://secret@controller.test:1/")
+                         "http://secret@controller.test:1/", db=db)
     yield started
     assert started.stop() == 0, (tmp_path / "controller.log").read_text()[-4000:]
     text = (tmp_path / "controller.log").read_text()
@@ -488,8 +502,9 @@ def test_expired_tokens_are_not_routed(controller):
             await dr.bring_up(first["backend_id"])
             await px.send({"RouteInfoRequest": {"token": first["token"]}})
             assert (await px.expect("RouteInfoResponse"))["route_info"] is not None
-            with controller.database() as db:
-                db.execute("update token set expires_at = 1")
+            with contextlib.closing(controller.database()) as db, contextlib.closing(db.cursor()) as cursor:
+                cursor.execute("update token set expires_at = 1")
+                db.commit()
             await px.send({"RouteInfoRequest": {"token": first["token"]}})
             assert (await px.expect("RouteInfoResponse"))["route_info"] is None
 
@@ -951,6 +966,7 @@ def test_keys_survive_the_controller(controller):
     run(story())
 
 
+@pytest.mark.parametrize("controller", ["sqlite"], indirect=True)
 def test_another_program_that_looks_into_the_store_takes_nothing_away(controller):
     async def scenario():
         async with drone(controller) as one:

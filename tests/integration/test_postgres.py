@@ -1,0 +1,238 @@
+"""The controller on PostgreSQL: what callers get while it is away, and what is refused at the start."""
+import contextlib
+import os
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+
+from postgres import Postgres, free_port
+from test_controller import BUILD, CLUSTER, Controller, drone, error_of, run
+
+PLANE = BUILD / "plane"
+AWAY = (503, "DatabaseError", "The database is not reachable at the moment. Try again.")
+# a call's time limit is 5 s, to connect and once more to be answered; the rest is for a busy machine
+BOUND_SECONDS = 20
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def server():
+    with Postgres() as started:
+        yield started
+
+
+@contextlib.contextmanager
+def controller_on(db, directory):
+    directory.mkdir(exist_ok=True)
+    started = Controller(directory, db=db)
+    try:
+        yield started
+    finally:
+        assert started.stop() == 0, (directory / "controller.log").read_text()[-4000:]
+
+
+def until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return value
+
+
+def answers(controller, expected):
+    started = time.monotonic()
+    answer = controller.connect("k")
+    assert time.monotonic() - started < BOUND_SECONDS
+    assert error_of(answer) == expected
+
+
+@pytest.mark.fault
+def test_calls_are_refused_while_the_database_is_stopped_and_work_again_after(server, tmp_path):
+    async def story():
+        with controller_on(server.url(), tmp_path) as controller:
+            async with drone(controller) as dr:
+                first = (await controller.aconnect("k")).json()
+                await dr.action()
+                server.stop()
+                answers(controller, AWAY)
+                assert error_of(controller.get(f"/pub/b/{first['backend_id']}/status")) == AWAY
+                assert error_of(controller.get("/pub/health")) == AWAY
+                server.start()
+                again = until(lambda: (answer := controller.connect("k")).status == 200 and answer.json())
+                assert again["backend_id"] == first["backend_id"] and again["spawned"] is False
+                assert server.execute("SELECT count(*) FROM backend") == [(1,)]
+                await dr.bring_up(first["backend_id"])
+                assert controller.get(f"/pub/b/{first['backend_id']}/status").json()["status"] == "ready"
+
+    run(story())
+
+
+@pytest.mark.fault
+def test_calls_to_a_database_that_does_not_answer_end_in_time(server, tmp_path):
+    async def story():
+        with controller_on(server.url(), tmp_path) as controller:
+            async with drone(controller) as dr:
+                first = (await controller.aconnect("k")).json()
+                await dr.action()
+                server.pause()
+                try:
+                    answers(controller, AWAY)
+                    answers(controller, AWAY)
+                finally:
+                    server.resume()
+                again = until(lambda: (answer := controller.connect("k")).status == 200 and answer.json())
+                assert again["backend_id"] == first["backend_id"]
+
+    run(story())
+
+
+@pytest.mark.fault
+def test_a_crash_of_the_database_amid_spawns_leaves_nothing_half_done(server, tmp_path):
+    """Each key of a backend, each backend of a state and an order: whatever was answered is there."""
+    async def story():
+        with controller_on(server.url(), tmp_path) as controller:
+            async with drone(controller):
+                answered, is_over = {}, threading.Event()
+
+                def spawn(thread):
+                    number = 0
+                    while not is_over.is_set():
+                        key = f"k{thread}-{number}"
+                        answer = controller.connect(key)
+                        assert answer.status == 200 or error_of(answer) == AWAY, answer.body
+                        if answer.status == 200:
+                            answered[key] = answer.json()["backend_id"]
+                            number += 1
+
+                threads = [threading.Thread(target=spawn, args=(i,)) for i in range(4)]
+                for thread in threads:
+                    thread.start()
+                for _ in range(3):
+                    goal = len(answered) + 20
+                    until(lambda: len(answered) >= goal)
+                    server.restart("immediate")
+                goal = len(answered) + 20
+                until(lambda: len(answered) >= goal)
+                is_over.set()
+                for thread in threads:
+                    thread.join()
+                stored = dict(server.execute("SELECT key_name, id FROM backend"))
+                assert {key: stored.get(key) for key in answered} == answered
+                for table in ("backend_key", "backend_state", "action"):
+                    assert server.execute(f"SELECT count(*) FROM backend b WHERE NOT EXISTS "
+                                          f"(SELECT 1 FROM {table} t WHERE t.backend = b.id)") == [(0,)]
+
+    run(story())
+
+
+def counter(controller, name):
+    return int(re.search(rf"^{name} (\d+)$", controller.get("/metrics").body.decode(), re.M)[1])
+
+
+def test_a_held_key_takes_one_round_trip_and_a_new_one_two(server, tmp_path):
+    async def story():
+        with controller_on(server.url(), tmp_path) as controller:
+            async with drone(controller) as dr:
+                before = counter(controller, "plane_store_round_trips_total")
+                await controller.aconnect("k")
+                spawned = counter(controller, "plane_store_round_trips_total")
+                assert spawned - before == 2
+                await dr.action(ack=False)
+                before = counter(controller, "plane_store_round_trips_total")
+                for _ in range(5):
+                    await controller.aconnect("k")
+                assert counter(controller, "plane_store_round_trips_total") - before == 5
+
+    run(story())
+
+
+def test_several_controllers_share_a_store(server, tmp_path):
+    async def story():
+        with controller_on(server.url(), tmp_path / "a") as one, controller_on(server.url(), tmp_path / "b") as two:
+            async with drone(one) as dr:
+                first = (await two.aconnect("k")).json()
+                again = (await one.aconnect("k")).json()
+                assert first["spawned"] and again["backend_id"] == first["backend_id"]
+                await dr.bring_up(first["backend_id"])
+                assert two.get(f"/pub/b/{first['backend_id']}/status").json()["status"] == "ready"
+                controllers = two.get(f"/ctrl/c/{CLUSTER}/state").json()["drones"]
+                assert len(controllers) == 1
+
+    run(story())
+
+
+@contextlib.contextmanager
+def bouncer(server):
+    """PgBouncer in session mode in front of the server; gives the URL."""
+    port, config, log = free_port(), server.directory / "pgbouncer.ini", server.directory / "pgbouncer.log"
+    config.write_text(f"[databases]\n* = host=127.0.0.1 port={server.port} user=postgres\n[pgbouncer]\n"
+                      f"pool_mode=session\nlisten_addr=127.0.0.1\nlisten_port={port}\nunix_socket_dir=\n"
+                      f"auth_type=any\ndefault_pool_size=40\n")
+    words = ["pgbouncer", str(config)]
+    if os.geteuid() == 0:
+        words = ["runuser", "-u", "postgres", "--", *words]
+    with log.open("w") as stream:
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=stream, cwd="/")
+    try:
+        until(lambda: "process up" in log.read_text() or process.poll() is not None)
+        assert process.poll() is None, log.read_text()
+        yield f"postgres://postgres@127.0.0.1:{port}/postgres"
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def test_it_works_through_pgbouncer_in_session_mode(server, tmp_path):
+    async def story():
+        with bouncer(server) as url, controller_on(url, tmp_path) as controller:
+            async with drone(controller) as dr:
+                first = (await controller.aconnect("k")).json()
+                await dr.bring_up(first["backend_id"])
+                again = (await controller.aconnect("k")).json()
+                assert again["backend_id"] == first["backend_id"] and again["status"] == "ready"
+
+    run(story())
+
+
+def migrate(url):
+    return subprocess.run([PLANE, "migrate", "--db", url], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.fault
+def test_what_cannot_be_used_is_told_at_the_start(server):
+    assert migrate(server.url()).returncode == 0
+    assert migrate(server.url()).returncode == 0
+    server.execute("UPDATE meta SET value = 7 WHERE name = 'schema_version'")
+    server.execute("CREATE ROLE poor LOGIN")
+    server.execute("CREATE DATABASE other")
+    server.execute("CREATE TABLE meta (name text, value bigint)", database="other")
+    server.execute("CREATE DATABASE empty")
+    for url, told in [(server.url(), "schema version 7, this plane knows 1: use a newer plane"),
+                      (server.url("other"), "not plane's"),
+                      (server.url("empty", "poor"), "permission denied"),
+                      (server.url("missing"), '"missing" does not exist'),
+                      (server.url(user="nobody"), '"nobody" does not exist'),
+                      (f"postgres://postgres@127.0.0.1:{free_port()}/x", "refused"),
+                      ("postgres://x@127.0.0.1/x?no_such=1", "no_such")]:
+        result = migrate(url)
+        assert result.returncode == 1 and told in result.stderr, (url, result.stderr)
+
+
+def test_a_user_who_may_not_change_the_schema_can_serve(server, tmp_path):
+    assert migrate(server.url()).returncode == 0
+    server.execute("CREATE ROLE serving LOGIN")
+    server.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO serving")
+    server.execute("GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA public TO serving")
+
+    async def story():
+        with controller_on(server.url(user="serving"), tmp_path) as controller:
+            async with drone(controller) as dr:
+                first = (await controller.aconnect("k")).json()
+                await dr.bring_up(first["backend_id"])
+                assert (await controller.aconnect("k")).json()["status"] == "ready"
+
+    run(story())
