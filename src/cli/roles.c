@@ -48,8 +48,8 @@ int plane_command_controller(int argc, char **argv)
 	const char *host = "127.0.0.1";
 	int64_t port = 8080, min_age = -1, best_of = config.best_of, ready_fd = -1;
 	const struct plane_flag flags[] = {
-		{ "db", PLANE_FLAG_TEXT, &config.db_url, "URL", "the store: sqlite:PATH or postgres://...",
-			.is_required = true },
+		{ "db", PLANE_FLAG_TEXT, &config.db_url, "URL",
+			"the store: sqlite:PATH or postgres://...", .is_required = true },
 		{ "host", PLANE_FLAG_TEXT, &host, "IP", "listen on (default: 127.0.0.1)" },
 		{ "port", PLANE_FLAG_INT, &port, "PORT", "listen on (default: 8080)", 0, 65535 },
 		{ "controller-url", PLANE_FLAG_TEXT, &config.controller_url, "URL",
