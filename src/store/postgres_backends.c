@@ -54,7 +54,7 @@ static int queue_report(struct plane_pg *pg, int64_t node_id,
 static int update_all(struct plane_pg *pg, int64_t node_id, struct plane_store_report *reports,
 	size_t count, struct plane_error *err)
 {
-	_cleanup_free_ PGresult **rows = plane_alloc_zero(count + 1, sizeof(rows[0]));
+	_cleanup_free_ PGresult **rows = plane_alloc_zero(count + 1, sizeof(PGresult *));
 	int result = 0;
 	for (size_t i = 0; i < count && result == 0; i++)
 		result = queue_report(pg, node_id, &reports[i], err);
