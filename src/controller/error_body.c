@@ -38,6 +38,8 @@ static const struct {
 	[PLANE_API_DATABASE] = { "Other", 500, "Database error" },
 	[PLANE_API_UNHEALTHY] = { "Other", 500, "Database health check failed" },
 	[PLANE_API_REVOKE_FAILED] = { "Other", 500, "Failed to revoke token" },
+	[PLANE_API_UNAUTHORIZED] = { "Other", 401, "This needs a token" },
+	[PLANE_API_FORBIDDEN] = { "Other", 403, "The token does not have the scope" },
 	[PLANE_API_INTERNAL] = { "Other", 500, "Internal error." },
 };
 
