@@ -13,16 +13,17 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/random.h"
+#include "base/text.h"
 
-int plane_file_read(
-	const char *path, size_t max, struct plane_buffer *content, struct plane_error *err)
+/* From the present offset on; of a descriptor that others share, from the beginning on. */
+static int read_all(int fd, const char *path, bool is_shared, size_t max,
+	struct plane_buffer *content, struct plane_error *err)
 {
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return plane_error_errno(err, "open %s", path);
 	size_t total = 0;
 	for (;;) {
-		ssize_t got = read(fd, plane_buffer_reserve(content, 4096), 4096);
+		char *room = plane_buffer_reserve(content, 4096);
+		ssize_t got =
+			is_shared ? pread(fd, room, 4096, (off_t)total) : read(fd, room, 4096);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
@@ -35,6 +36,54 @@ int plane_file_read(
 				err, EFBIG, "read %s: longer than %zu bytes", path, max);
 		content->len += (size_t)got;
 	}
+}
+
+int plane_file_read(
+	const char *path, size_t max, struct plane_buffer *content, struct plane_error *err)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return plane_error_errno(err, "open %s", path);
+	return read_all(fd, path, false, max, content, err);
+}
+
+int plane_file_check_private(int fd, const char *path, struct plane_error *err)
+{
+	struct stat status;
+	if (fstat(fd, &status) < 0)
+		return plane_error_errno(err, "look at %s", path);
+	if (!S_ISREG(status.st_mode))
+		return plane_error_set(err, EINVAL, "%s is no regular file", path);
+	if (status.st_mode & (S_IWGRP | S_IRWXO))
+		return plane_error_set(err, EPERM,
+			"%s is open to other users (mode %04o): chmod 600 %s, or 640 where a group "
+			"reads it",
+			path, (unsigned)(status.st_mode & 07777), path);
+	return 0;
+}
+
+static int read_private_descriptor(
+	const char *path, size_t max, struct plane_buffer *content, struct plane_error *err)
+{
+	int64_t fd;
+	if (!plane_text_parse_int(path + strlen("fd:"), 0, 1 << 20, &fd) ||
+		fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0)
+		return plane_error_set(err, EBADF, "%s is no open descriptor", path);
+	int result = plane_file_check_private((int)fd, path, err);
+	return result < 0 ? result : read_all((int)fd, path, true, max, content, err);
+}
+
+int plane_file_read_private(
+	const char *path, size_t max, struct plane_buffer *content, struct plane_error *err)
+{
+	if (plane_text_starts_with(path, "fd:"))
+		return read_private_descriptor(path, max, content, err);
+	/* O_NONBLOCK: a pipe would wait for a writer */
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0)
+		return plane_error_errno(err, "open %s", path);
+	int result = plane_file_check_private(fd, path, err);
+	return result < 0 ? result : read_all(fd, path, false, max, content, err);
 }
 
 int plane_file_write_all(int fd, const void *bytes, size_t len, struct plane_error *err)
@@ -52,31 +101,78 @@ int plane_file_write_all(int fd, const void *bytes, size_t len, struct plane_err
 	return 0;
 }
 
-static int write_and_rename(const char *temporary, const char *path, const void *bytes, size_t len,
-	mode_t mode, bool is_durable, struct plane_error *err)
+/* The rename is on the disk only when the directory is. */
+static int sync_directory_of(const char *path, struct plane_error *err)
 {
-	_cleanup_close_ int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+	const char *slash = strrchr(path, '/');
+	_cleanup_free_ char *directory = slash == NULL ? plane_strdup(".")
+					 : slash == path
+						 ? plane_strdup("/")
+						 : plane_strndup(path, (size_t)(slash - path));
+	_cleanup_close_ int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fsync(fd) < 0)
+		return plane_error_errno(err, "fsync %s", directory);
+	return 0;
+}
+
+/* What the new file is to be. */
+struct replacement {
+	const void *bytes;
+	size_t len;
+	mode_t mode;
+	const struct stat *owner; /* NULL: of whoever writes it */
+	bool is_durable;
+};
+
+static int write_and_rename(const char *temporary, const char *path, const struct replacement *new,
+	struct plane_error *err)
+{
+	_cleanup_close_ int fd =
+		open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, new->mode);
 	if (fd < 0)
 		return plane_error_errno(err, "create %s", temporary);
-	if (plane_file_write_all(fd, bytes, len, err) < 0)
+	if (new->owner && (fchown(fd, new->owner->st_uid, new->owner->st_gid) < 0 ||
+				  fchmod(fd, new->owner->st_mode & 07777) < 0))
+		return plane_error_errno(err, "give %s the owner of %s", temporary, path);
+	if (plane_file_write_all(fd, new->bytes, new->len, err) < 0)
 		return plane_error_prefix(err, "%s", temporary);
-	if (is_durable && fsync(fd) < 0)
+	if (new->is_durable && fsync(fd) < 0)
 		return plane_error_errno(err, "fsync %s", temporary);
 	if (rename(temporary, path) < 0)
 		return plane_error_errno(err, "rename %s to %s", temporary, path);
-	return 0;
+	return new->is_durable ? sync_directory_of(path, err) : 0;
+}
+
+static int replace(const char *path, const struct replacement *new, struct plane_error *err)
+{
+	char suffix[9];
+	plane_random_alphanumeric(suffix, 8);
+	_cleanup_free_ char *temporary = plane_strdupf("%s.%s.tmp", path, suffix);
+	int result = write_and_rename(temporary, path, new, err);
+	if (result < 0)
+		(void)unlink(temporary); /* it may not even exist */
+	return result;
 }
 
 int plane_file_replace(const char *path, const void *bytes, size_t len, mode_t mode,
 	bool is_durable, struct plane_error *err)
 {
-	char suffix[9];
-	plane_random_alphanumeric(suffix, 8);
-	_cleanup_free_ char *temporary = plane_strdupf("%s.%s.tmp", path, suffix);
-	int result = write_and_rename(temporary, path, bytes, len, mode, is_durable, err);
-	if (result < 0)
-		(void)unlink(temporary); /* it may not even exist */
-	return result;
+	struct replacement new = {
+		.bytes = bytes, .len = len, .mode = mode, .is_durable = is_durable
+	};
+	return replace(path, &new, err);
+}
+
+int plane_file_rewrite(const char *path, const void *bytes, size_t len, struct plane_error *err)
+{
+	struct stat owner;
+	_cleanup_free_ char *target = realpath(path, NULL);
+	if (!target || stat(target, &owner) < 0)
+		return plane_error_errno(err, "find %s", path);
+	struct replacement new = {
+		.bytes = bytes, .len = len, .mode = 0600, .owner = &owner, .is_durable = true
+	};
+	return replace(target, &new, err);
 }
 
 int plane_file_make_directories(const char *path, mode_t mode, struct plane_error *err)

@@ -14,11 +14,26 @@ int plane_file_read(
 	const char *path, size_t max, struct plane_buffer *content, struct plane_error *err);
 
 /**
- * Replaces the file in one step (temporary file in the same directory, fsync when `is_durable`,
- * rename): a reader or a crash sees the old content or the new, never a part.
+ * Replaces the file in one step (temporary file in the same directory, rename): a reader or a crash
+ * sees the old content or the new, never a part. With `is_durable` the new content has reached the
+ * disk when this returns (fsync of the file and of its directory).
  */
 int plane_file_replace(const char *path, const void *bytes, size_t len, mode_t mode,
 	bool is_durable, struct plane_error *err);
+
+/** Durably the same for a file that exists and keeps its owner, group and permissions. A symbolic
+ *  link stays one: the file that it points to is replaced. */
+int plane_file_rewrite(const char *path, const void *bytes, size_t len, struct plane_error *err);
+
+/** Descriptors that hold a secret or say who may enter: refused when a group or others may write,
+ *  or when others may read. `path` is for the message. */
+int plane_file_check_private(int fd, const char *path, struct plane_error *err);
+
+/** Appends the content of such a file: plane_file_read after plane_file_check_private. A path
+ *  "fd:N" is an open descriptor, which is read from its beginning and closed on exec from then on.
+ */
+int plane_file_read_private(
+	const char *path, size_t max, struct plane_buffer *content, struct plane_error *err);
 
 /** Makes the directory and its parents; existing ones are fine and keep their mode. */
 int plane_file_make_directories(const char *path, mode_t mode, struct plane_error *err);

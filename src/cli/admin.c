@@ -13,7 +13,7 @@
 #include "base/text.h"
 #include "base/version.h"
 #include "cli/commands.h"
-#include "net/controller_url.h"
+#include "cli/credentials.h"
 
 #define MAX_ANSWER ((size_t)64 << 20)
 #define MAX_FLAGS 24
@@ -34,6 +34,7 @@ int plane_admin_parse(struct plane_admin *admin, const struct plane_command *com
 		flags[i] = command->flags[i];
 	flags[count++] = (struct plane_flag){ "controller", PLANE_FLAG_TEXT, &admin->controller,
 		"URL", "(default: $PLANE_CONTROLLER, else http://127.0.0.1:8080)" };
+	flags[count++] = PLANE_TOKEN_FILE_FLAG(&admin->credentials);
 	flags[count++] = (struct plane_flag){ "json", PLANE_FLAG_BOOL, &admin->as_json, NULL,
 		"answers as JSON, one value a line" };
 	all.flags = flags;
@@ -41,6 +42,7 @@ int plane_admin_parse(struct plane_admin *admin, const struct plane_command *com
 	int status = plane_command_parse(&all, argc, argv, words);
 	if (status >= 0)
 		return status;
+	plane_credentials_complete(&admin->credentials);
 	if (!admin->controller)
 		admin->controller = default_controller;
 	if (!admin->controller)
@@ -112,13 +114,19 @@ static int call_begin(struct call *call, const struct plane_admin *admin, const 
 	struct plane_error *err)
 {
 	struct plane_controller_url url = { 0 };
+	_cleanup_free_ char *bearer = NULL;
 	int result = plane_controller_url_parse(admin->controller, &url, err);
 	if (result < 0)
 		return result;
+	result = plane_controller_bearer(&url, &admin->credentials, &bearer, err);
+	if (result < 0) {
+		plane_controller_url_finish(&url);
+		return result;
+	}
 	call->url = plane_strdupf("%s://%s%s", url.is_tls ? "https" : "http", url.authority, path);
 	/* status and health are public: the token is not for them (reference 0.8) */
-	if (url.bearer && plane_text_starts_with(path, "/ctrl")) {
-		_cleanup_free_ char *line = plane_strdupf("Authorization: Bearer %s", url.bearer);
+	if (bearer && plane_text_starts_with(path, "/ctrl")) {
+		_cleanup_free_ char *line = plane_strdupf("Authorization: Bearer %s", bearer);
 		add_header(call, line);
 	}
 	plane_controller_url_finish(&url);

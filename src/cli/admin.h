@@ -9,10 +9,12 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "cli/flags.h"
+#include "net/controller_url.h"
 
 /** Flags that each command has, and where they go. */
 struct plane_admin {
 	const char *controller; /* URL; its user part is the bearer token */
+	struct plane_controller_credentials credentials;
 	bool as_json;
 };
 

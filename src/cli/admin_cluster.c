@@ -251,8 +251,8 @@ int plane_admin_put_dummy_dns(int argc, char **argv)
 	(void)uv_timer_init(&loop, &dummy.timer); /* both always succeed */
 	dummy.timer.data = &dummy;
 	(void)uv_timer_start(&dummy.timer, on_dummy_timer, 10000, 0);
-	dummy.channel = plane_channel_connect(
-		&loop, admin.controller, path, name, extensions, &listener, &err);
+	dummy.channel = plane_channel_connect(&loop, admin.controller, &admin.credentials, path,
+		name, extensions, &listener, &err);
 	if (!dummy.channel)
 		end_dummy(&dummy, plane_fail("%s", err.message));
 	(void)uv_run(&loop, UV_RUN_DEFAULT);

@@ -46,6 +46,7 @@ static const struct plane_subcommand commands[] = {
 	{ "serve", plane_command_serve, "everything on this machine: controller, drone and proxy" },
 	{ "image", plane_command_image, "import, list, show and remove images" },
 	{ "admin", plane_command_admin, "connect to a key, look at backends, drain a drone" },
+	{ "token", plane_command_token, "make, list and revoke tokens of the control API" },
 	{ "controller", plane_command_controller, "run a controller" },
 	{ "drone", plane_command_drone, "run a drone" },
 	{ "proxy", plane_command_proxy, "run a proxy" },

@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/credentials.h"
 #include "cli/flags.h"
 #include "cli/paths.h"
 #include "store/store.h"
@@ -46,6 +47,7 @@ int plane_command_controller(int argc, char **argv)
 {
 	struct plane_controller_config config = plane_controller_config_defaults;
 	const char *host = "127.0.0.1";
+	struct plane_flag_list token_files = { .count = 0 };
 	int64_t port = 8080, min_age = -1, best_of = config.best_of, ready_fd = -1;
 	const struct plane_flag flags[] = {
 		{ "db", PLANE_FLAG_TEXT, &config.db_url, "URL",
@@ -60,6 +62,10 @@ int plane_command_controller(int argc, char **argv)
 			"forget backends that ended so long ago (default: never)", 0, 36500 },
 		{ "forward-auth", PLANE_FLAG_TEXT, &config.forward_auth, "URL",
 			"ask this URL whether a request may be served" },
+		{ "api-token-file", PLANE_FLAG_LIST, &token_files, "FILE",
+			"who may use the API: made by `plane token create`" },
+		{ "insecure-no-auth", PLANE_FLAG_BOOL, &config.is_insecure, NULL,
+			"let everybody use the API, on any address" },
 		{ "best-of", PLANE_FLAG_INT, &best_of, "N",
 			"drones drawn for each new backend (default: 2)", 1, 1000 },
 		{ "id", PLANE_FLAG_TEXT, &config.id, "co-NAME", "its name (default: random)" },
@@ -81,6 +87,7 @@ int plane_command_controller(int argc, char **argv)
 	config.listen = listen;
 	config.cleanup_min_age_days = (int)min_age;
 	config.best_of = (int)best_of;
+	config.api_token_files = token_files.values;
 	config.ready_fd = (int)ready_fd;
 	return plane_role_controller(&config);
 }
@@ -156,8 +163,9 @@ int plane_command_drone(int argc, char **argv)
 	int64_t pool_size = 0, ready_fd = -1, grace = config.grace_ms / 1000;
 	const struct plane_flag flags[] = {
 		{ "controller-url", PLANE_FLAG_TEXT, &config.controller_url, "URL",
-			"of the controller; its user part is the bearer token",
+			"of the controller; its user part is the bearer token, if there is one",
 			.is_required = true },
+		PLANE_TOKEN_FILE_FLAG(&config.credentials),
 		{ "cluster", PLANE_FLAG_TEXT, &config.cluster, "CLUSTER", "that it belongs to",
 			.is_required = true },
 		{ "name", PLANE_FLAG_TEXT, &config.name, "dr-NAME",
@@ -206,6 +214,7 @@ int plane_command_drone(int argc, char **argv)
 	int status = plane_command_parse(&command, argc, argv, NULL);
 	if (status >= 0)
 		return status;
+	plane_credentials_complete(&config.credentials);
 	config.pool_size = (unsigned)pool_size;
 	config.grace_ms = (int)grace * 1000;
 	config.ready_fd = (int)ready_fd;
@@ -221,8 +230,9 @@ int plane_command_proxy(int argc, char **argv)
 	const char *host = "0.0.0.0";
 	const struct plane_flag flags[] = {
 		{ "controller-url", PLANE_FLAG_TEXT, &config.controller_url, "URL",
-			"of the controller; its user part is the bearer token",
+			"of the controller; its user part is the bearer token, if there is one",
 			.is_required = true },
+		PLANE_TOKEN_FILE_FLAG(&config.credentials),
 		{ "cluster", PLANE_FLAG_TEXT, &config.cluster, "CLUSTER", "that it serves",
 			.is_required = true },
 		{ "name", PLANE_FLAG_TEXT, &config.name, "px-NAME", "its name (default: random)" },
@@ -257,6 +267,7 @@ int plane_command_proxy(int argc, char **argv)
 		return status;
 	_cleanup_free_ char *listen =
 		plane_strdupf(strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, (int)port);
+	plane_credentials_complete(&config.credentials);
 	config.listen = listen;
 	config.workers = (int)workers;
 	config.max_connections = (int)connections;

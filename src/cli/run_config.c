@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "cli/commands.h"
+#include "cli/credentials.h"
 #include "cli/flags.h"
 #include "cli/paths.h"
 #include "cli/roles.h"
@@ -32,6 +33,7 @@ static int run_controller(const json_t *json, struct plane_error *err)
 {
 	struct plane_controller_config config = plane_controller_config_defaults;
 	int64_t min_age = -1, batch = config.cleanup_batch_size, best_of = 0;
+	const char *token_file = NULL;
 	int result = plane_json_get_text(json, "db_url", PLANE_JSON_REQUIRED, &config.db_url, err);
 	if (result == 0)
 		result = plane_json_get_text(
@@ -56,11 +58,19 @@ static int run_controller(const json_t *json, struct plane_error *err)
 	if (result == 0)
 		result = plane_json_get_int(
 			json, "best_of", PLANE_JSON_REQUIRED, 1, 1000, &best_of, err);
+	if (result == 0)
+		result = plane_json_get_text(
+			json, "api_token_file", PLANE_JSON_OPTIONAL, &token_file, err);
+	if (result == 0)
+		result = plane_json_get_bool(
+			json, "insecure_no_auth", PLANE_JSON_OPTIONAL, &config.is_insecure, err);
 	if (result < 0)
 		return result;
 	config.cleanup_min_age_days = (int)min_age;
 	config.cleanup_batch_size = (int)batch;
 	config.best_of = (int)best_of;
+	const char *token_files[] = { token_file, NULL };
+	config.api_token_files = token_files;
 	return plane_role_controller(&config);
 }
 
@@ -123,6 +133,9 @@ static int run_drone(const json_t *json, struct plane_error *err)
 		result = plane_json_get_text(
 			json, "controller_url", PLANE_JSON_REQUIRED, &config.controller_url, err);
 	if (result == 0)
+		result = plane_json_get_text(json, "controller_token_file", PLANE_JSON_OPTIONAL,
+			&config.credentials.token_file, err);
+	if (result == 0)
 		result = plane_json_get_text(
 			json, "cluster", PLANE_JSON_REQUIRED, &config.cluster, err);
 	if (result == 0)
@@ -142,6 +155,7 @@ static int run_drone(const json_t *json, struct plane_error *err)
 		return err->code;
 	_cleanup_free_ char *drone_dir = plane_drone_dir(data_dir);
 	_cleanup_free_ char *images_dir = plane_images_dir(data_dir);
+	plane_credentials_complete(&config.credentials);
 	config.data_dir = drone_dir;
 	config.images_dir = images_dir;
 	return plane_role_drone(&config);
@@ -156,6 +170,9 @@ static int run_proxy(const json_t *json, struct plane_error *err)
 	if (result == 0)
 		result = plane_json_get_text(
 			json, "controller_url", PLANE_JSON_REQUIRED, &config.controller_url, err);
+	if (result == 0)
+		result = plane_json_get_text(json, "controller_token_file", PLANE_JSON_OPTIONAL,
+			&config.credentials.token_file, err);
 	if (result == 0)
 		result = plane_json_get_text(
 			json, "cluster", PLANE_JSON_REQUIRED, &config.cluster, err);
@@ -176,6 +193,7 @@ static int run_proxy(const json_t *json, struct plane_error *err)
 		result = refuse_if_set(json, "cert_path", err);
 	if (result < 0)
 		return result;
+	plane_credentials_complete(&config.credentials);
 	_cleanup_free_ char *listen = plane_strdupf("0.0.0.0:%d", (int)port);
 	config.listen = listen;
 	return plane_role_proxy(&config);

@@ -24,6 +24,9 @@
 #include "cli/paths.h"
 #include "cli/serve_child.h"
 #include "cli/serve_lock.h"
+#include "cli/serve_secret.h"
+#include "controller/controller.h"
+#include "controller/guard.h"
 #include "model/names.h"
 #include "net/address.h"
 
@@ -58,9 +61,11 @@ struct child {
 struct serve {
 	/* flags */
 	const char *data_dir_flag, *listen, *proxy_listen, *cluster, *egress, *mount_base;
-	const char *root_redirect_url, *drone_metrics, *proxy_metrics;
+	const char *root_redirect_url, *drone_metrics, *proxy_metrics, *api_token_file;
+	bool is_insecure;
 	char *data_dir, *controller_dir, *controller_url;
 	int lock_fd, roles_fd, exe_fd;
+	struct plane_serve_secret secret; /* with api_token_file */
 	uid_t uid;
 	gid_t gid;
 	uv_loop_t loop;
@@ -124,6 +129,11 @@ static void write_command(struct child *child)
 			"sqlite:" PLANE_CHILD_STATE_DIR "/controller.db?synchronous=normal");
 		add_address(child, serve->listen, "--port");
 		add_flag(child, "--default-cluster", serve->cluster);
+		add_flag(child, "--api-token-file", serve->api_token_file);
+		if (serve->api_token_file)
+			add_flag(child, "--api-token-file", PLANE_CHILD_SECRET_PATH);
+		if (serve->is_insecure)
+			add_word(child, "--insecure-no-auth");
 		break;
 	case ROLE_DRONE:
 		add_flag(child, "--controller-url", serve->controller_url);
@@ -144,6 +154,8 @@ static void write_command(struct child *child)
 	case ROLE_COUNT:
 		break;
 	}
+	if (serve->api_token_file && child->role != ROLE_CONTROLLER)
+		add_flag(child, "--controller-token-file", PLANE_CHILD_SECRET_PATH);
 	add_flag(child, "--ready-fd", "3");
 	for (const char *const *word = plane_log_flags(); *word; word++)
 		add_word(child, *word);
@@ -263,6 +275,8 @@ static void start_child(struct child *child)
 	struct plane_child_plan plan = { .argv = child->words,
 		.exe_fd = serve->exe_fd,
 		.roles_fd = serve->roles_fd,
+		.secret_fd = child->role == ROLE_CONTROLLER ? serve->secret.entry_fd
+							    : serve->secret.token_fd,
 		.is_privileged = child->role == ROLE_DRONE,
 		.uid = serve->uid,
 		.gid = serve->gid,
@@ -410,7 +424,11 @@ static int check_addresses(struct serve *serve, struct plane_error *err)
 		return plane_error_prefix(err, "--proxy-listen");
 	if (plane_cluster_check(serve->cluster, err) < 0)
 		return plane_error_prefix(err, "--cluster");
-	return 0;
+	const char *token_files[] = { serve->api_token_file, NULL };
+	struct plane_controller_config controller = { .listen = serve->listen,
+		.api_token_files = token_files,
+		.is_insecure = serve->is_insecure };
+	return plane_guard_check(&controller, err);
 }
 
 static int set_up(struct serve *serve, struct plane_error *err)
@@ -436,6 +454,8 @@ static int set_up(struct serve *serve, struct plane_error *err)
 		result = own_directory(serve, serve->controller_dir, err);
 	if (result == 0)
 		result = plane_file_make_directories(PLANE_CHILD_STATE_DIR, 0755, err);
+	if (result == 0 && serve->api_token_file)
+		result = plane_serve_secret_make(&serve->secret, err);
 	if (result < 0)
 		return result;
 	serve->exe_fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
@@ -477,11 +497,13 @@ static int serve_all(struct serve *serve)
 {
 	struct plane_error err = { 0 };
 	serve->lock_fd = serve->roles_fd = serve->exe_fd = -1;
+	serve->secret = PLANE_SERVE_SECRET_NONE;
 	plane_log_start("serve");
 	int status = set_up(serve, &err) < 0 ? plane_fail("%s", err.message) : run(serve);
 	plane_closep(&serve->lock_fd);
 	plane_closep(&serve->roles_fd);
 	plane_closep(&serve->exe_fd);
+	plane_serve_secret_finish(&serve->secret);
 	free(serve->data_dir);
 	free(serve->controller_dir);
 	free(serve->controller_url);
@@ -503,6 +525,10 @@ int plane_command_serve(int argc, char **argv)
 			"the proxy (default: 127.0.0.1:9090)" },
 		{ "cluster", PLANE_FLAG_TEXT, &serve.cluster, "HOST[:PORT]",
 			"as it stands in URLs (default: localhost:9090)" },
+		{ "api-token-file", PLANE_FLAG_TEXT, &serve.api_token_file, "FILE",
+			"who may use the API; the controller's user must be able to read it" },
+		{ "insecure-no-auth", PLANE_FLAG_BOOL, &serve.is_insecure, NULL,
+			"let everybody use the API, on any address" },
 		{ "egress", PLANE_FLAG_TEXT, &serve.egress, "nat|none",
 			"what backends may reach outside (default: nat)" },
 		{ "mount-base", PLANE_FLAG_TEXT, &serve.mount_base, "DIR",

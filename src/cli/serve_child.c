@@ -79,15 +79,19 @@ static void drop_privileges(const struct plane_child_plan *plan)
 		die("give up new privileges");
 }
 
-static void set_descriptors(int ready_fd, int roles_fd)
+static void set_descriptors(const struct plane_child_plan *plan, int ready_fd)
 {
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0)
 		die("open /dev/null");
-	if (dup2(ready_fd, PLANE_CHILD_READY_FD) < 0 || dup2(roles_fd, PLANE_CHILD_ROLES_FD) < 0)
+	if (dup2(ready_fd, PLANE_CHILD_READY_FD) < 0 ||
+		dup2(plan->roles_fd, PLANE_CHILD_ROLES_FD) < 0)
 		die("pass on the readiness pipe and the lock");
+	if (plan->secret_fd >= 0 && dup2(plan->secret_fd, PLANE_CHILD_SECRET_FD) < 0)
+		die("pass on the token");
 	/* the program's own descriptor is close-on-exec and goes with the exec */
-	if (close_range(PLANE_CHILD_ROLES_FD + 1, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+	unsigned first = plan->secret_fd >= 0 ? PLANE_CHILD_SECRET_FD + 1 : PLANE_CHILD_SECRET_FD;
+	if (close_range(first, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
 		die("close descriptors");
 }
 
@@ -99,7 +103,7 @@ static _Noreturn void become(const struct plane_child_plan *plan, int ready_fd, 
 		die("set up the process");
 	if (plan->state_dir)
 		mount_state(plan->state_dir);
-	set_descriptors(ready_fd, plan->roles_fd);
+	set_descriptors(plan, ready_fd);
 	if (!plan->is_privileged)
 		drop_privileges(plan);
 	/* after the change of user, which would clear it */
@@ -130,7 +134,10 @@ pid_t plane_child_start(const struct plane_child_plan *plan, int *ready_fd, stru
 		struct plane_child_plan own = *plan;
 		own.exe_fd = exe_fd;
 		own.roles_fd = roles_fd;
-		if (exe_fd < 0 || pipe_fd < 0 || roles_fd < 0)
+		if (plan->secret_fd >= 0)
+			own.secret_fd = fcntl(plan->secret_fd, F_DUPFD_CLOEXEC, 10);
+		bool is_secret_lost = plan->secret_fd >= 0 && own.secret_fd < 0;
+		if (exe_fd < 0 || pipe_fd < 0 || roles_fd < 0 || is_secret_lost)
 			die("duplicate descriptors");
 		become(&own, pipe_fd, parent);
 	}

@@ -13,6 +13,10 @@
 /** A lock that a child holds as long as it lives; it does nothing with it. */
 #define PLANE_CHILD_ROLES_FD 4
 
+/** A file that a child reads at its start, if there is one: as "fd:5". */
+#define PLANE_CHILD_SECRET_FD 5
+#define PLANE_CHILD_SECRET_PATH "fd:5"
+
 /** Where a child that may not walk the data directory's parents finds its state. */
 #define PLANE_CHILD_STATE_DIR "/run/plane/state"
 
@@ -20,6 +24,7 @@ struct plane_child_plan {
 	char *const *argv; /* argv[0] is "plane" */
 	int exe_fd;        /* this program */
 	int roles_fd;      /* becomes PLANE_CHILD_ROLES_FD */
+	int secret_fd;     /* becomes PLANE_CHILD_SECRET_FD; -1: none */
 	bool is_privileged;
 	uid_t uid; /* unless privileged */
 	gid_t gid;

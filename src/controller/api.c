@@ -1,4 +1,4 @@
-/* Routing of requests, forward auth and CORS. */
+/* The routes with the scope that each needs, and CORS. */
 #include "controller/api.h"
 
 #include <ctype.h>
@@ -9,37 +9,37 @@
 #include "base/text.h"
 #include "controller/error_body.h"
 
-struct route {
-	const char *method;
-	const char *pattern; /* ":" is a parameter */
-	void (*handle)(struct plane_api_call *call);
-	int param_from; /* the first parameter that the function is about */
-};
+#define PUBLIC PLANE_API_PUBLIC
+#define CONNECT PLANE_SCOPE_CONNECT
+#define ADMIN PLANE_SCOPE_ADMIN
+#define NODE PLANE_SCOPE_NODE
+#define READ PLANE_SCOPE_READ
 
-static const struct route routes[] = {
-	{ "POST", "/ctrl/connect", plane_api_connect, 0 },
-	{ "GET", "/pub/b/:/status", plane_api_backend_status, 0 },
-	{ "GET", "/pub/b/:/status-stream", plane_api_backend_status_stream, 0 },
-	{ "GET", "/pub/health", plane_api_health, 0 },
-	{ "GET", "/ctrl/status", plane_api_status, 0 },
-	{ "GET", "/ctrl/c/:/drone-socket", plane_api_drone_socket, 0 },
-	{ "GET", "/ctrl/c/:/proxy-socket", plane_api_proxy_socket, 0 },
-	{ "GET", "/ctrl/dns-socket", plane_api_dns_socket, 0 },
-	{ "GET", "/ctrl/c/:/state", plane_api_cluster_state, 0 },
-	{ "POST", "/ctrl/c/:/d/:/drain", plane_api_drain, 0 },
-	{ "POST", "/ctrl/c/:/d/:/undrain", plane_api_undrain, 0 },
-	{ "POST", "/ctrl/b/revoke", plane_api_revoke, 0 },
-	{ "POST", "/ctrl/revoke", plane_api_revoke, 0 },
-	{ "POST", "/ctrl/b/:/soft-terminate", plane_api_soft_terminate, 0 },
-	{ "POST", "/ctrl/b/:/hard-terminate", plane_api_hard_terminate, 0 },
-	{ "GET", "/ctrl/b/:/logs", plane_api_backend_logs, 0 },
-	{ "GET", "/ctrl/backends", plane_api_backend_list, 0 },
-	{ "GET", "/metrics", plane_api_metrics, 0 },
+/* docs/api.md shows this table; the tests hold both against what is answered. */
+static const struct plane_api_route routes[] = {
+	{ "POST", "/ctrl/connect", CONNECT, plane_api_connect, 0 },
+	{ "GET", "/pub/b/:/status", PUBLIC, plane_api_backend_status, 0 },
+	{ "GET", "/pub/b/:/status-stream", PUBLIC, plane_api_backend_status_stream, 0 },
+	{ "GET", "/pub/health", PUBLIC, plane_api_health, 0 },
+	{ "GET", "/ctrl/status", READ, plane_api_status, 0 },
+	{ "GET", "/ctrl/c/:/drone-socket", NODE, plane_api_drone_socket, 0 },
+	{ "GET", "/ctrl/c/:/proxy-socket", NODE, plane_api_proxy_socket, 0 },
+	{ "GET", "/ctrl/dns-socket", NODE, plane_api_dns_socket, 0 },
+	{ "GET", "/ctrl/c/:/state", READ, plane_api_cluster_state, 0 },
+	{ "POST", "/ctrl/c/:/d/:/drain", ADMIN, plane_api_drain, 0 },
+	{ "POST", "/ctrl/c/:/d/:/undrain", ADMIN, plane_api_undrain, 0 },
+	{ "POST", "/ctrl/b/revoke", ADMIN, plane_api_revoke, 0 },
+	{ "POST", "/ctrl/revoke", ADMIN, plane_api_revoke, 0 },
+	{ "POST", "/ctrl/b/:/soft-terminate", ADMIN, plane_api_soft_terminate, 0 },
+	{ "POST", "/ctrl/b/:/hard-terminate", ADMIN, plane_api_hard_terminate, 0 },
+	{ "GET", "/ctrl/b/:/logs", READ, plane_api_backend_logs, 0 },
+	{ "GET", "/ctrl/backends", READ, plane_api_backend_list, 0 },
+	{ "GET", "/metrics", READ, plane_api_metrics, 0 },
 	/* of older documentation */
-	{ "POST", "/ctrl/c/:/b/:/soft-terminate", plane_api_soft_terminate, 1 },
-	{ "POST", "/ctrl/c/:/b/:/hard-terminate", plane_api_hard_terminate, 1 },
-	{ "GET", "/pub/c/:/b/:/status", plane_api_backend_status, 1 },
-	{ "GET", "/pub/c/:/b/:/status-stream", plane_api_backend_status_stream, 1 },
+	{ "POST", "/ctrl/c/:/b/:/soft-terminate", ADMIN, plane_api_soft_terminate, 1 },
+	{ "POST", "/ctrl/c/:/b/:/hard-terminate", ADMIN, plane_api_hard_terminate, 1 },
+	{ "GET", "/pub/c/:/b/:/status", PUBLIC, plane_api_backend_status, 1 },
+	{ "GET", "/pub/c/:/b/:/status-stream", PUBLIC, plane_api_backend_status_stream, 1 },
 };
 
 static bool is_below(const char *path, const char *prefix)
@@ -48,7 +48,7 @@ static bool is_below(const char *path, const char *prefix)
 	return strncmp(path, prefix, len) == 0 && (path[len] == '\0' || path[len] == '/');
 }
 
-static bool is_method(const struct route *route, const char *method)
+static bool is_method(const struct plane_api_route *route, const char *method)
 {
 	return strcmp(route->method, method) == 0 ||
 	       (strcmp(method, "HEAD") == 0 && strcmp(route->method, "GET") == 0);
@@ -63,41 +63,65 @@ static void drop_first_params(struct plane_route_params *params, int count)
 	}
 }
 
-static void dispatch(struct plane_api_call *call)
+const struct plane_api_route *plane_api_routes(size_t *count)
+{
+	*count = sizeof(routes) / sizeof(routes[0]);
+	return routes;
+}
+
+/* NULL when there is none; `*other_method` is then what the path knows instead, or NULL. */
+static const struct plane_api_route *find_route(
+	struct plane_api_call *call, const char **other_method)
 {
 	const struct plane_http_request *request = call->request;
-	const char *allowed = NULL;
+	*other_method = NULL;
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
 		if (!plane_route_match(routes[i].pattern, request->path, &call->params))
 			continue;
-		if (!is_method(&routes[i], request->method)) {
-			allowed = routes[i].method;
-			continue;
-		}
-		drop_first_params(&call->params, routes[i].param_from);
-		routes[i].handle(call);
+		if (is_method(&routes[i], request->method))
+			return &routes[i];
+		*other_method = routes[i].method;
+	}
+	return NULL;
+}
+
+static void dispatch(
+	struct plane_api_call *call, const struct plane_api_route *route, const char *other_method)
+{
+	if (route) {
+		drop_first_params(&call->params, route->param_from);
+		route->handle(call);
 		return;
 	}
-	if (!allowed) {
+	if (!other_method) {
 		plane_api_fail(call->response, PLANE_API_NO_SUCH_PATH, NULL);
 		return;
 	}
 	plane_api_fail(call->response, PLANE_API_METHOD_NOT_ALLOWED, NULL);
 	plane_buffer_addf(&call->response->extra_headers, "Allow: %s\r\n",
-		strcmp(allowed, "GET") == 0 ? "GET, HEAD" : allowed);
+		strcmp(other_method, "GET") == 0 ? "GET, HEAD" : other_method);
 }
 
-static void handle_public(struct plane_api_call *call)
+/* True when the request was one for CORS itself. */
+static bool add_cors(struct plane_api_call *call)
 {
 	struct plane_buffer *headers = &call->response->extra_headers;
 	plane_buffer_add_text(headers,
 		"Access-Control-Allow-Origin: *\r\n"
 		"Vary: origin, access-control-request-method, access-control-request-headers\r\n");
-	if (strcmp(call->request->method, "OPTIONS") == 0)
-		plane_buffer_add_text(headers, "Access-Control-Allow-Methods: GET,POST\r\n"
-					       "Access-Control-Allow-Headers: content-type\r\n");
-	else
-		dispatch(call);
+	if (strcmp(call->request->method, "OPTIONS") != 0)
+		return false;
+	plane_buffer_add_text(headers, "Access-Control-Allow-Methods: GET,POST\r\n"
+				       "Access-Control-Allow-Headers: content-type\r\n");
+	return true;
+}
+
+/* What a path that is no route needs: any scope, so that who has none learns nothing. */
+static unsigned scopes_of(const struct plane_api_route *route, bool is_public_path)
+{
+	if (route)
+		return route->scopes;
+	return is_public_path ? PLANE_API_PUBLIC : PLANE_SCOPES_ALL;
 }
 
 void plane_api_handle(
@@ -107,18 +131,20 @@ void plane_api_handle(
 	struct plane_api_call call = {
 		.controller = controller, .request = request, .response = response
 	};
+	const char *other_method;
+	bool is_public_path = is_below(request->path, "/pub");
 	plane_metrics_add(&controller->metrics, PLANE_METRIC_HTTP_REQUESTS, 1);
 	response->status = 200;
-	if (is_below(request->path, "/pub")) {
-		handle_public(&call);
+	if (is_public_path && add_cors(&call))
 		return;
-	}
-	if (controller->auth && is_below(request->path, "/ctrl") &&
-		!plane_forward_auth_allows(controller->auth, request, response)) {
+	const struct plane_api_route *route = find_route(&call, &other_method);
+	bool is_allowed = plane_api_allows(&call, scopes_of(route, is_public_path));
+	if (is_allowed && controller->auth && is_below(request->path, "/ctrl"))
+		is_allowed = plane_forward_auth_allows(controller->auth, request, response);
+	if (is_allowed)
+		dispatch(&call, route, other_method);
+	else
 		plane_metrics_add(&controller->metrics, PLANE_METRIC_AUTH_REFUSED, 1);
-		return;
-	}
-	dispatch(&call);
 }
 
 /* "application/json" or "application/<anything>+json", parameters allowed (RFC 6839). */

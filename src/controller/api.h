@@ -2,6 +2,7 @@
 #ifndef PLANE_CONTROLLER_API_H
 #define PLANE_CONTROLLER_API_H
 
+#include "controller/access.h"
 #include "controller/internal.h"
 #include "controller/router.h"
 
@@ -12,12 +13,29 @@ struct plane_api_call {
 	struct plane_route_params params;
 };
 
+struct plane_api_route {
+	const char *method;
+	const char *pattern; /* ":" is a parameter */
+	unsigned scopes;     /* one of these is needed; 0 lets nobody in */
+	void (*handle)(struct plane_api_call *call);
+	int param_from; /* the first parameter that the function is about */
+};
+
+/** In place of scopes: open to everybody. */
+#define PLANE_API_PUBLIC (1u << 16)
+
+const struct plane_api_route *plane_api_routes(size_t *count);
+
 /** The handler of the HTTP server; its `server_data` is the controller. */
 void plane_api_handle(
 	const struct plane_http_request *request, struct plane_http_response *response);
 
 /** Parses the JSON body; NULL when it was answered with an error already. The caller decrefs. */
 json_t *plane_api_body(struct plane_api_call *call);
+
+/* api_access.c */
+/** May the caller ask for what needs one of `scopes`? False when it was answered with an error. */
+bool plane_api_allows(struct plane_api_call *call, unsigned scopes);
 
 /* api_connect.c */
 void plane_api_connect(struct plane_api_call *call);

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/ready.h"
 #include "base/text.h"
@@ -61,7 +62,7 @@ static int check_config(const struct plane_controller_config *config, struct pla
 		config->assume_lost_ms < config->lease.expire_ms)
 		return plane_error_set(err, EINVAL,
 			"lease: expected renew <= soft <= hard < expiry <= time until lost");
-	return 0;
+	return plane_guard_check(config, err);
 }
 
 static void on_hub_event(void *data, const struct plane_hub_event *event)
@@ -98,6 +99,7 @@ static void finish_if_idle(struct plane_controller *controller)
 	uv_close((uv_handle_t *)&controller->cleanup_timer, NULL);
 	uv_close((uv_handle_t *)&controller->lost_timer, NULL);
 	uv_close((uv_handle_t *)&controller->acks_timer, NULL);
+	plane_guard_close(controller);
 	plane_strand_close(controller->strand, NULL, NULL);
 	/* the hub after them: a job that still runs may publish */
 	plane_http_pool_close(STEAL(controller->workers), on_workers_closed, controller);
@@ -127,6 +129,7 @@ static void on_signal(uv_signal_t *signal, int number)
 	(void)uv_timer_stop(&controller->cleanup_timer);
 	(void)uv_timer_stop(&controller->lost_timer);
 	(void)uv_timer_stop(&controller->acks_timer);
+	plane_guard_stop(controller);
 	plane_hub_stop_waiting(controller->hub);
 	plane_http_server_close(controller->server, on_server_closed, controller);
 }
@@ -218,12 +221,20 @@ static int open_store(struct plane_controller *controller, struct plane_error *e
 	return result < 0 ? result : beat(controller, err);
 }
 
+static bool is_ticket_valid(void *data, uint64_t ticket)
+{
+	struct plane_controller *controller = data;
+	return !controller->access ||
+	       plane_access_is_valid(controller->access, ticket, plane_clock_realtime_ms());
+}
+
 static int open_server(struct plane_controller *controller, struct plane_error *err)
 {
 	const struct plane_controller_config *config = controller->config;
 	struct plane_http_server_config server = { .listen = config->listen,
 		.handler = plane_api_handle,
 		.server_data = controller,
+		.ticket_is_valid = is_ticket_valid,
 		.pool_threads = POOL_THREADS,
 		.max_body_bytes = MAX_BODY_BYTES,
 		.max_connections = MAX_CONNECTIONS };
@@ -254,6 +265,7 @@ static void serve(struct plane_controller *controller)
 	controller->strand = plane_strand_create(&controller->loop, controller->workers);
 	start_signal(controller, 0, SIGTERM);
 	start_signal(controller, 1, SIGINT);
+	plane_guard_start(controller);
 	start_timer(
 		controller, &controller->heartbeat_timer, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
 	/* several controllers start together: they do not clean up together */
@@ -283,6 +295,9 @@ static int start_and_serve(struct plane_controller *controller, struct plane_err
 	controller->auth = auth ? plane_forward_auth_create(auth, err) : NULL;
 	if (auth && !controller->auth)
 		return err->code;
+	result = plane_guard_open(controller, err);
+	if (result < 0)
+		return result;
 	controller->hub = plane_hub_create(&controller->loop, err);
 	if (!controller->hub)
 		return err->code;
@@ -311,6 +326,7 @@ static void release(struct plane_controller *controller)
 	if (left < 0)
 		plane_error("the controller's loop did not end clean: %s", uv_strerror(left));
 	plane_forward_auth_destroy(controller->auth);
+	plane_access_destroy(controller->access);
 	plane_drone_registry_destroy(controller->drones);
 	plane_store_close(controller->store);
 	free(controller->public_url);

@@ -15,7 +15,9 @@ struct plane_controller_config {
 	const char *default_cluster; /* NULL: none */
 	const char *forward_auth;    /* URL; NULL: none */
 	const char *id;              /* "co-..."; NULL: random */
-	int cleanup_min_age_days;    /* -1: backends are kept for ever */
+	const char *const *api_token_files; /* paths or "fd:N", NULL-terminated; NULL: none */
+	bool is_insecure;         /* may stand open to everybody on other addresses than loopback */
+	int cleanup_min_age_days; /* -1: backends are kept for ever */
 	int cleanup_batch_size;
 	int best_of;  /* drones drawn at random for each new backend; at least 1 */
 	int ready_fd; /* gets "ready <ip:port>\n" once requests are served; -1: none. Closed then.

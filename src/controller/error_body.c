@@ -42,6 +42,8 @@ static const struct {
 		"The database is not reachable at the moment. Try again." },
 	[PLANE_API_UNHEALTHY] = { "Other", 500, "Database health check failed" },
 	[PLANE_API_REVOKE_FAILED] = { "Other", 500, "Failed to revoke token" },
+	[PLANE_API_UNAUTHORIZED] = { "Other", 401, "This needs a token" },
+	[PLANE_API_FORBIDDEN] = { "Other", 403, "The token does not have the scope" },
 	[PLANE_API_INTERNAL] = { "Other", 500, "Internal error." },
 };
 

@@ -30,6 +30,8 @@ enum plane_api_error {
 	PLANE_API_DATABASE_AWAY,       /* 503 */
 	PLANE_API_UNHEALTHY,           /* 500 "Database health check failed" */
 	PLANE_API_REVOKE_FAILED,
+	PLANE_API_UNAUTHORIZED, /* 401 */
+	PLANE_API_FORBIDDEN,    /* 403 */
 	PLANE_API_INTERNAL,
 };
 

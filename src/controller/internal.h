@@ -7,9 +7,11 @@
 
 #include <uv.h>
 
+#include "controller/access.h"
 #include "controller/controller.h"
 #include "controller/drone_registry.h"
 #include "controller/forward_auth.h"
+#include "controller/guard.h"
 #include "controller/hub.h"
 #include "controller/metrics.h"
 #include "controller/strand.h"
@@ -27,7 +29,8 @@ struct plane_controller {
 	struct plane_store *store;
 	struct plane_hub *hub;
 	struct plane_drone_registry *drones;
-	struct plane_forward_auth *auth; /* NULL: everybody may */
+	struct plane_forward_auth *auth; /* NULL: nobody else is asked */
+	struct plane_access *access;     /* NULL: everybody may */
 	struct plane_metrics metrics;
 	struct plane_http_server *server;
 
@@ -36,6 +39,7 @@ struct plane_controller {
 	struct plane_http_pool *workers; /* of all strands */
 	struct plane_strand *strand;     /* the controller's own store work */
 	struct plane_node_session *sessions;
+	struct plane_guard guard;
 	uv_signal_t signals[2];
 	uv_timer_t heartbeat_timer, cleanup_timer, lost_timer, acks_timer;
 	int open_sessions; /* not freed yet */

@@ -19,7 +19,7 @@ static const struct {
 	[PLANE_METRIC_HTTP_REQUESTS] = { "plane_http_requests_total", "", "counter",
 		"Requests to the HTTP API." },
 	[PLANE_METRIC_AUTH_REFUSED] = { "plane_auth_refused_total", "", "counter",
-		"Requests refused by forward auth, or that it could not be asked about." },
+		"Requests refused for want of a token or its scope, or by forward auth." },
 	[PLANE_METRIC_DRONE_SESSIONS] = { "plane_node_sessions", "{kind=\"drone\"}", "gauge",
 		"Nodes connected to this controller." },
 	[PLANE_METRIC_PROXY_SESSIONS] = { "plane_node_sessions", "{kind=\"proxy\"}", "gauge", "" },

@@ -477,8 +477,8 @@ struct plane_agent *plane_agent_create(
 	struct plane_channel_listener listener = { agent, on_connected, on_message,
 		on_disconnected };
 	agent->config = *config;
-	agent->channel = plane_channel_connect(config->loop, config->controller_url, path,
-		config->name, extensions, &listener, err);
+	agent->channel = plane_channel_connect(config->loop, config->controller_url,
+		config->credentials, path, config->name, extensions, &listener, err);
 	if (!agent->channel) {
 		free(agent);
 		return NULL;

@@ -6,13 +6,15 @@
 #include <uv.h>
 
 #include "drone/supervisor.h"
+#include "net/controller_url.h"
 
 struct plane_agent;
 
 struct plane_agent_config {
 	uv_loop_t *loop;
 	const char *controller_url, *cluster, *pool, *name; /* pool "" for the default one */
-	struct plane_journal *journal;                      /* borrowed, as all of these */
+	const struct plane_controller_credentials *credentials;
+	struct plane_journal *journal; /* borrowed, as all of these */
 	const struct plane_local_clock *clock;
 	struct plane_runtime *runtime; /* for the logs' paths */
 	struct plane_supervisor *supervisor;

@@ -269,6 +269,7 @@ static int open_agent(struct drone *drone, struct plane_error *err)
 	const struct plane_drone_config *config = drone->config;
 	struct plane_agent_config agent = { .loop = &drone->loop,
 		.controller_url = config->controller_url,
+		.credentials = &config->credentials,
 		.cluster = config->cluster,
 		.pool = config->pool,
 		.name = drone->name,

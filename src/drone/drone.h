@@ -6,11 +6,13 @@
 #include <stdbool.h>
 
 #include "base/error.h"
+#include "net/controller_url.h"
 #include "runtime/native/native.h"
 
 /** Everything is borrowed for the whole run. Start from plane_drone_config_defaults. */
 struct plane_drone_config {
 	const char *controller_url; /* its user part is the bearer token */
+	struct plane_controller_credentials credentials;
 	const char *cluster;
 	const char *pool;     /* "" for the default one */
 	const char *name;     /* "dr-..."; NULL: the one in the journal, made at first start */

@@ -42,6 +42,7 @@ struct link {
 	struct plane_websocket *ws; /* from the upgrade on */
 	struct plane_buffer head;   /* of the answer to the upgrade */
 	char key[KEY_SIZE];
+	char *bearer; /* NULL for none; never log it */
 	int64_t heard_at_ms;
 };
 
@@ -49,6 +50,7 @@ struct plane_channel {
 	uv_loop_t *loop;
 	uv_timer_t timer; /* next attempt; limit of the present one; pings */
 	struct plane_controller_url url;
+	struct plane_controller_credentials credentials;
 	char *path;
 	char *handshake; /* JSON */
 	struct plane_channel_listener listener;
@@ -68,6 +70,7 @@ static void free_link_if_done(struct link *link)
 	plane_tls_destroy(link->tls);
 	plane_websocket_destroy(link->ws);
 	plane_buffer_finish(&link->head);
+	free(link->bearer);
 	free(link);
 }
 
@@ -319,8 +322,8 @@ static void send_upgrade(struct link *link)
 		"GET %s HTTP/1.1\r\nHost: %s\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\nUser-Agent: plane/%s\r\n",
 		channel->path, channel->url.authority, link->key, PLANE_VERSION);
-	if (channel->url.bearer)
-		plane_buffer_addf(&out, "Authorization: Bearer %s\r\n", channel->url.bearer);
+	if (link->bearer)
+		plane_buffer_addf(&out, "Authorization: Bearer %s\r\n", link->bearer);
 	plane_buffer_add_text(&out, "\r\n");
 	link->phase = LINK_UPGRADING;
 	write_plain(link, &out);
@@ -376,6 +379,11 @@ static void attempt(struct plane_channel *channel)
 		fail_link(link, err.message);
 		return;
 	}
+	if (plane_controller_bearer(&channel->url, &channel->credentials, &link->bearer, &err) <
+		0) {
+		fail_link(link, err.message);
+		return;
+	}
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG };
 	int error = uv_getaddrinfo(
 		channel->loop, &link->lookup, on_lookup, channel->url.host, port, &hints);
@@ -407,15 +415,23 @@ static void on_timer(uv_timer_t *timer)
 }
 
 struct plane_channel *plane_channel_connect(uv_loop_t *loop, const char *controller_url,
-	const char *path, const char *name, const char *const *extensions,
-	const struct plane_channel_listener *listener, struct plane_error *err)
+	const struct plane_controller_credentials *credentials, const char *path, const char *name,
+	const char *const *extensions, const struct plane_channel_listener *listener,
+	struct plane_error *err)
 {
 	struct plane_controller_url url;
 	if (plane_controller_url_parse(controller_url, &url, err) < 0)
 		return NULL;
+	_cleanup_free_ char *bearer = NULL;
+	if (plane_controller_bearer(&url, credentials, &bearer, err) < 0) {
+		plane_controller_url_finish(&url);
+		return NULL;
+	}
 	struct plane_channel *channel = PLANE_NEW(struct plane_channel);
 	channel->loop = loop;
 	channel->url = url;
+	if (credentials)
+		channel->credentials = *credentials;
 	channel->path = plane_strdup(path);
 	_cleanup_json_ json_t *handshake = plane_handshake_write(name, extensions);
 	channel->handshake = plane_json_dump(handshake);

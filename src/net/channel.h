@@ -14,6 +14,7 @@
 #include "model/messages.h"
 
 struct plane_channel;
+struct plane_controller_credentials;
 
 struct plane_channel_listener {
 	void *data;
@@ -29,13 +30,15 @@ struct plane_channel_listener {
 /**
  * Starts connecting to `controller_url` (http, https, ws or wss; the user part is the bearer token)
  * joined with `path` ("/ctrl/c/<cluster>/proxy-socket", query included). `name` is the node's name;
- * `extensions` a NULL-terminated list of what this side understands. All are copied. First attempt
- * at once; then backoff from 50 ms by half more each time up to 10 s, with jitter.
- * NULL with `err` when the URL is not usable.
+ * `extensions` a NULL-terminated list of what this side understands. All are copied, except for
+ * what `credentials` (may be NULL) points to: files are read again for each attempt. First attempt
+ * at once; then backoff from 50 ms by half more each time up to 10 s, with jitter. NULL with `err`
+ * when the URL or the credentials are not usable.
  */
 struct plane_channel *plane_channel_connect(uv_loop_t *loop, const char *controller_url,
-	const char *path, const char *name, const char *const *extensions,
-	const struct plane_channel_listener *listener, struct plane_error *err);
+	const struct plane_controller_credentials *credentials, const char *path, const char *name,
+	const char *const *extensions, const struct plane_channel_listener *listener,
+	struct plane_error *err);
 
 /** Sends one message; `owned_message` is decref'd. False (and nothing sent) when not connected or
  *  when 16 MiB are waiting already. */

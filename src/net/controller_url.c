@@ -1,13 +1,19 @@
 /* Controller URLs, taken apart by libcurl's URL parser. */
 #include "net/controller_url.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 
 #include <curl/curl.h>
 
 #include "base/alloc.h"
+#include "base/buffer.h"
 #include "base/cleanup.h"
+#include "base/file.h"
+
+#define TOKEN_MAX 4096
+#define TOKEN_FILE_MAX ((size_t)8192)
 
 static void curl_url_cleanupp(CURLU **handle)
 {
@@ -61,6 +67,60 @@ int plane_controller_url_parse(
 	url->bearer = get_part(handle, CURLUPART_USER, 0);
 	size_t len = strlen(host);
 	url->host = host[0] == '[' ? plane_strndup(host + 1, len - 2) : STEAL(host);
+	return 0;
+}
+
+/* What cannot end the header, nor be two words of it. */
+static bool is_token(const char *text)
+{
+	size_t len = strlen(text);
+	for (size_t i = 0; i < len; i++)
+		if (text[i] <= ' ' || text[i] > '~')
+			return false;
+	return len > 0 && len <= TOKEN_MAX;
+}
+
+static int read_token_file(const char *path, char **token, struct plane_error *err)
+{
+	struct plane_buffer text = { 0 };
+	int result = plane_file_read_private(path, TOKEN_FILE_MAX, &text, err);
+	if (result == 0) {
+		while (text.len > 0 && isspace((unsigned char)text.data[text.len - 1]))
+			text.len--;
+		*token = plane_strdup(plane_buffer_text(&text));
+	}
+	if (text.data)
+		explicit_bzero(text.data, text.capacity);
+	plane_buffer_finish(&text);
+	return result < 0 ? plane_error_prefix(err, "controller's token") : 0;
+}
+
+int plane_controller_bearer(const struct plane_controller_url *url,
+	const struct plane_controller_credentials *credentials, char **bearer,
+	struct plane_error *err)
+{
+	const char *file = credentials ? credentials->token_file : NULL;
+	char *token = NULL;
+	int result = 0;
+	if (url->bearer && file)
+		return plane_error_set(err, EINVAL,
+			"there is a token in the controller's URL and one in %s: use one of them",
+			file);
+	if (file)
+		result = read_token_file(file, &token, err);
+	else
+		token = plane_strdup(
+			url->bearer ? url->bearer : (credentials ? credentials->token : NULL));
+	if (result == 0 && token && !is_token(token))
+		result = plane_error_set(err, EINVAL,
+			"the controller's token%s%s: expected one word of printable ASCII "
+			"characters, at most %d",
+			file ? " in " : "", file ? file : "", TOKEN_MAX);
+	if (result < 0) {
+		free(token);
+		return result;
+	}
+	*bearer = token;
 	return 0;
 }
 

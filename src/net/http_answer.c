@@ -166,8 +166,10 @@ static void answer_stream(struct plane_http_connection *connection)
 	if (!connection->is_http10)
 		plane_buffer_add_text(&out, "Transfer-Encoding: chunked\r\n");
 	plane_buffer_add_text(&out, "\r\n");
+	connection->ticket = response->ticket;
 	bool is_over = connection->must_close || connection->is_head_request ||
-		       connection->server->is_closing;
+		       connection->server->is_closing ||
+		       plane_http_connection_is_revoked(connection);
 	connection->stream = (struct plane_http_stream){ .is_chunked = !connection->is_http10,
 		.is_ended = connection->is_head_request };
 	connection->must_close = true;

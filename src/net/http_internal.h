@@ -65,6 +65,7 @@ struct plane_http_connection {
 	bool wants_continue;
 	struct plane_http_job job;
 
+	uint64_t ticket; /* of the stream or WebSocket */
 	struct plane_http_stream stream;
 	struct plane_ws ws;
 };
@@ -105,11 +106,15 @@ void plane_http_write(struct plane_http_connection *connection, struct plane_buf
 void plane_http_request_finish(struct plane_http_connection *connection);
 
 /* http_upgrade.c */
+/** Ends a WebSocket soon: a Close frame, then the connection. */
+void plane_http_ws_cut(struct plane_http_connection *connection);
 void plane_http_ws_start(struct plane_http_connection *connection);
 void plane_http_ws_read(struct plane_http_connection *connection, const char *bytes, size_t len);
 void plane_http_ws_tick(struct plane_http_connection *connection);
 
 /* http_server.c */
+/** Is what the stream or WebSocket was allowed by no longer so? */
+bool plane_http_connection_is_revoked(const struct plane_http_connection *connection);
 void plane_http_server_connection_gone(struct plane_http_server *server);
 
 #endif

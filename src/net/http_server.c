@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <utlist.h>
+
 #include "base/alloc.h"
 #include "net/address.h"
 #include "net/http_internal.h"
@@ -131,6 +133,29 @@ struct plane_http_server *plane_http_server_create(
 	}
 	server->config.listen = NULL; /* borrowed for the call only */
 	return server;
+}
+
+bool plane_http_connection_is_revoked(const struct plane_http_connection *connection)
+{
+	const struct plane_http_server_config *config = &connection->server->config;
+	return connection->ticket && config->ticket_is_valid &&
+	       !config->ticket_is_valid(config->server_data, connection->ticket);
+}
+
+void plane_http_server_recheck(struct plane_http_server *server)
+{
+	struct plane_http_connection *connection, *next;
+	DL_FOREACH_SAFE (server->connections, connection, next) {
+		bool is_stream = connection->phase == PLANE_HTTP_STREAMING;
+		if (!is_stream && connection->phase != PLANE_HTTP_WEBSOCKET)
+			continue;
+		if (!plane_http_connection_is_revoked(connection))
+			continue;
+		if (is_stream)
+			plane_http_connection_arm(connection, 1); /* its end is then told */
+		else
+			plane_http_ws_cut(connection);
+	}
 }
 
 const char *plane_http_server_address(const struct plane_http_server *server)

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <uv.h>
 
@@ -58,6 +59,7 @@ struct plane_http_response {
 	void (*start_stream)(void *data, struct plane_http_stream *stream);
 	void (*start_ws)(void *data, struct plane_ws *ws); /* answers 101 */
 	void *start_data;
+	uint64_t ticket; /* what a stream or WebSocket was allowed by; see ticket_is_valid */
 };
 
 /** Runs on a pool thread. Fills `response`. */
@@ -71,6 +73,8 @@ struct plane_http_server_config {
 	int pool_threads;      /* own threads of this server */
 	size_t max_body_bytes; /* 413 above */
 	int max_connections;   /* accepting pauses above */
+	/** NULL, or whether what a ticket (not 0) stands for still holds. Loop thread. */
+	bool (*ticket_is_valid)(void *server_data, uint64_t ticket);
 };
 
 struct plane_http_server *plane_http_server_create(
@@ -80,6 +84,10 @@ const char *plane_http_server_address(const struct plane_http_server *server);
 /** Stops accepting, waits for running handlers, closes streams and WebSockets; then `on_closed`. */
 void plane_http_server_close(
 	struct plane_http_server *server, void (*on_closed)(void *data), void *data);
+
+/** Cuts streams and WebSockets whose ticket is no longer valid; a WebSocket's peer is told by a
+ *  Close frame with 1008. Loop thread. */
+void plane_http_server_recheck(struct plane_http_server *server);
 
 /* Streams: loop thread only. */
 /** Called when the client went away or the stream was ended; last call for this stream. */

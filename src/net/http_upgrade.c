@@ -11,6 +11,7 @@
 #define CLOSE_TIMEOUT_MS 5000
 #define WAITING_MAX ((size_t)16 << 20)
 #define CLOSE_NORMAL 1000
+#define CLOSE_POLICY 1008 /* RFC 6455 section 7.4.1 */
 
 static struct plane_http_connection *connection_of(struct plane_ws *ws)
 {
@@ -48,6 +49,7 @@ void plane_http_ws_start(struct plane_http_connection *connection)
 		"Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n\r\n",
 		PLANE_VERSION, PLANE_GIT_HASH, accept);
 	bool is_over = connection->must_close || connection->server->is_closing;
+	connection->ticket = response->ticket;
 	connection->phase = PLANE_HTTP_WEBSOCKET;
 	connection->ws =
 		(struct plane_ws){ .heard_at_ms = (int64_t)uv_now(connection->server->loop),
@@ -60,6 +62,10 @@ void plane_http_ws_start(struct plane_http_connection *connection)
 		return;
 	if (is_over) {
 		plane_ws_close(&connection->ws);
+		return;
+	}
+	if (plane_http_connection_is_revoked(connection)) {
+		plane_http_ws_cut(connection);
 		return;
 	}
 	plane_http_connection_arm(connection, PING_INTERVAL_MS);
@@ -127,4 +133,16 @@ void plane_ws_close(struct plane_ws *ws)
 	if (!ws->is_feeding)
 		flush(connection);
 	plane_http_connection_arm(connection, CLOSE_TIMEOUT_MS);
+}
+
+void plane_http_ws_cut(struct plane_http_connection *connection)
+{
+	struct plane_ws *ws = &connection->ws;
+	if (connection->phase != PLANE_HTTP_WEBSOCKET)
+		return;
+	if (!ws->must_close)
+		plane_websocket_send_close(ws->endpoint, CLOSE_POLICY);
+	ws->must_close = true;
+	flush(connection);
+	plane_http_connection_arm(connection, 1); /* written by then, or not at all */
 }

@@ -183,8 +183,8 @@ int plane_control_start(struct plane_control *control, const char *name, struct 
 	struct plane_channel_listener listener = { control, on_connected, on_message,
 		on_disconnected };
 	_cleanup_free_ char *path = plane_strdupf("/ctrl/c/%s/proxy-socket", config->cluster);
-	control->channel = plane_channel_connect(
-		control->loop, config->controller_url, path, name, extensions, &listener, err);
+	control->channel = plane_channel_connect(control->loop, config->controller_url,
+		&config->credentials, path, name, extensions, &listener, err);
 	if (!control->channel)
 		return err->code;
 	(void)uv_timer_start(&control->timer, on_timer, LOOK_MS, LOOK_MS); /* always succeeds */

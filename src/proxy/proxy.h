@@ -4,10 +4,12 @@
 #define PLANE_PROXY_PROXY_H
 
 #include "base/error.h"
+#include "net/controller_url.h"
 
 /** Everything is borrowed for the whole run. Start from plane_proxy_config_defaults. */
 struct plane_proxy_config {
-	const char *controller_url;    /* its user part is the bearer token */
+	const char *controller_url; /* its user part is the bearer token */
+	struct plane_controller_credentials credentials;
 	const char *cluster;           /* routes of others are refused by their Host */
 	const char *name;              /* "px-..."; NULL: random */
 	const char *listen;            /* "ip:port"; port 0: chosen by the kernel */

@@ -5,7 +5,13 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "controller/api.h"
 #include "controller/controller.h"
+
+#define TOKEN_FILES_MAX 4
+
+static const char *token_files[TOKEN_FILES_MAX + 1];
+static int token_file_count;
 
 static void apply(struct plane_controller_config *config, const char *flag, const char *value)
 {
@@ -19,6 +25,10 @@ static void apply(struct plane_controller_config *config, const char *flag, cons
 		config->default_cluster = value;
 	else if (strcmp(flag, "--forward-auth") == 0)
 		config->forward_auth = value;
+	else if (strcmp(flag, "--api-token-file") == 0)
+		token_files[token_file_count < TOKEN_FILES_MAX ? token_file_count++ : 0] = value;
+	else if (strcmp(flag, "--insecure-no-auth") == 0)
+		config->is_insecure = strcmp(value, "yes") == 0;
 	else if (strcmp(flag, "--id") == 0)
 		config->id = value;
 	else if (strcmp(flag, "--grace-ms") == 0)
@@ -37,14 +47,31 @@ static void apply(struct plane_controller_config *config, const char *flag, cons
 	}
 }
 
+/* "METHOD PATTERN SCOPE", one a line. */
+static int print_routes(void)
+{
+	size_t count;
+	const struct plane_api_route *routes = plane_api_routes(&count);
+	for (size_t i = 0; i < count; i++) {
+		const char *scope = routes[i].scopes == PLANE_API_PUBLIC
+					    ? "public"
+					    : plane_scope_text(routes[i].scopes);
+		printf("%s %s %s\n", routes[i].method, routes[i].pattern, scope ? scope : "?");
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct plane_controller_config config = plane_controller_config_defaults;
 	struct plane_error err = { 0 };
 	plane_log_init("controller", PLANE_LOG_DEBUG, PLANE_LOG_PRETTY);
 	config.ready_fd = dup(STDOUT_FILENO); /* it is closed; the standard streams stay open */
+	if (argc == 2 && strcmp(argv[1], "--routes") == 0)
+		return print_routes();
 	for (int i = 1; i + 1 < argc; i += 2)
 		apply(&config, argv[i], argv[i + 1]);
+	config.api_token_files = token_files;
 	if (plane_controller_run(&config, &err) < 0) {
 		fprintf(stderr, "error: %s\n", err.message);
 		return 1;

@@ -1,7 +1,9 @@
 /* base/file.c: whole files and trees. */
 #include "../cmocka_all.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -25,6 +27,31 @@ static int remove_directory(void **state)
 	int result = plane_file_remove_tree(*state, &err);
 	free(*state);
 	return result;
+}
+
+static void a_private_file_is_read_from_a_descriptor_too(void **state)
+{
+	_cleanup_free_ char *path = plane_strdupf("%s/private", (const char *)*state);
+	_cleanup_(plane_buffer_finish) struct plane_buffer content = { 0 };
+	struct plane_error err = { 0 };
+	char name[16];
+	assert_int_equal(plane_file_replace(path, "secret", 6, 0600, false, &err), 0);
+	_cleanup_close_ int fd = open(path, O_RDONLY);
+	assert_int_equal(lseek(fd, 3, SEEK_SET), 3);
+	snprintf(name, sizeof(name), "fd:%d", fd);
+	for (int i = 0; i < 2; i++) { /* whatever the offset, which others may move */
+		plane_buffer_clear(&content);
+		assert_int_equal(plane_file_read_private(name, 6, &content, &err), 0);
+		assert_string_equal(plane_buffer_text(&content), "secret");
+	}
+	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	assert_int_equal(plane_file_read_private(name, 5, &content, &err), -EFBIG);
+	assert_int_equal(chmod(path, 0644), 0);
+	assert_int_equal(plane_file_read_private(name, 6, &content, &err), -EPERM);
+	assert_int_equal(plane_file_read_private(path, 6, &content, &err), -EPERM);
+	assert_int_equal(plane_file_read_private("fd:1000000", 6, &content, &err), -EBADF);
+	assert_int_equal(plane_file_read_private("fd:x", 6, &content, &err), -EBADF);
+	assert_int_equal(plane_file_read_private("fd:-1", 6, &content, &err), -EBADF);
 }
 
 static void a_file_is_replaced_whole(void **state)
@@ -87,6 +114,8 @@ static void a_tree_of_any_depth_is_removed_with_few_descriptors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(a_private_file_is_read_from_a_descriptor_too,
+			make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(
 			a_file_is_replaced_whole, make_directory, remove_directory),
 		cmocka_unit_test_setup_teardown(

@@ -258,8 +258,8 @@ static void a_channel_talks_and_reconnects(void **state)
 	const char *extensions[] = { "logs", NULL };
 	struct plane_channel_listener listener = { &f, on_connected, on_message, on_disconnected };
 	_cleanup_free_ char *url = url_of(&f, "secret@");
-	f.channel =
-		plane_channel_connect(&f.loop, url, "/ws", "dr-test", extensions, &listener, &err);
+	f.channel = plane_channel_connect(
+		&f.loop, url, NULL, "/ws", "dr-test", extensions, &listener, &err);
 	assert_non_null(f.channel);
 	assert_false(plane_channel_send(f.channel, json_string("too early")));
 	while (!f.connected)
@@ -285,16 +285,19 @@ static void a_channel_that_is_refused_tries_on_until_closed(void **state)
 	struct plane_error err = { 0 };
 	struct plane_channel_listener listener = { &f, on_connected, on_message, on_disconnected };
 	_cleanup_free_ char *url = url_of(&f, "wrong@");
-	f.channel = plane_channel_connect(&f.loop, url, "/ws", "dr-test", NULL, &listener, &err);
+	f.channel =
+		plane_channel_connect(&f.loop, url, NULL, "/ws", "dr-test", NULL, &listener, &err);
 	for (int i = 0; i < 20; i++)
 		uv_run(&f.loop, UV_RUN_ONCE);
 	assert_int_equal(f.connected, 0);
 	plane_channel_close(f.channel, on_channel_closed, &f);
 	while (f.channel)
 		uv_run(&f.loop, UV_RUN_ONCE);
-	assert_null(plane_channel_connect(&f.loop, "ftp://x", "/", "n", NULL, &listener, &err));
+	assert_null(
+		plane_channel_connect(&f.loop, "ftp://x", NULL, "/", "n", NULL, &listener, &err));
 	assert_non_null(strstr(err.message, "expected http"));
-	assert_null(plane_channel_connect(&f.loop, "http://", "/", "n", NULL, &listener, &err));
+	assert_null(
+		plane_channel_connect(&f.loop, "http://", NULL, "/", "n", NULL, &listener, &err));
 	close_fixture(&f);
 }
 
