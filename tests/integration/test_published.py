@@ -41,7 +41,8 @@ class Published:
     def start(self, egress="nat"):
         hosts = self.hosts
         self.add(hosts.control, "controller", "controller", "--db",
-                 f"sqlite:{self.directory}/controller.db", "--host", "0.0.0.0", "--port", "8080")
+                 f"sqlite:{self.directory}/controller.db", "--host", "0.0.0.0", "--port", "8080",
+                 "--insecure-no-auth")
         self.add(hosts.proxy, "proxy", "proxy", "--controller-url", self.url, "--cluster", CLUSTER,
                  "--host", "0.0.0.0", "--http-port", "9090")
         self.add_drone(hosts.drone, "first", egress, hosts.proxy.address)
