@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/ready.h"
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
@@ -175,6 +176,7 @@ static void announce_if_complete(struct serve *serve)
 	       "--image IMAGE --key KEY`; Ctrl-C ends everything\n",
 		plane_clock_boot_ms() - serve->started_at_ms, serve->controller_url);
 	fflush(stdout);
+	plane_ready_notify_manager();
 }
 
 static void close_ready(struct child *child)

@@ -20,6 +20,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/ready.h"
 
 int plane_child_user(uid_t *uid, gid_t *gid, struct plane_error *err)
 {
@@ -111,6 +112,7 @@ static _Noreturn void become(const struct plane_child_plan *plan, int ready_fd, 
 		die("follow the parent's death");
 	if (getppid() != parent)
 		_exit(1);
+	(void)unsetenv(PLANE_READY_MANAGER); /* it waits for the supervisor */
 	(void)syscall(SYS_execveat, plan->exe_fd, "", plan->argv, environ, AT_EMPTY_PATH);
 	die("execute this program");
 }
