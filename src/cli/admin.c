@@ -1,6 +1,7 @@
 /* `plane admin`: its commands, and HTTP to the controller. */
 #include "cli/admin.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "base/version.h"
 #include "cli/commands.h"
 #include "cli/credentials.h"
+#include "cli/watch.h"
 
 #define MAX_ANSWER ((size_t)64 << 20)
 #define MAX_FLAGS 24
@@ -56,6 +58,20 @@ void plane_admin_print_json(const json_t *json)
 	_cleanup_free_ char *text = plane_json_dump(json);
 	printf("%s\n", text);
 	fflush(stdout);
+}
+
+const char *plane_admin_text(const json_t *object, const char *name)
+{
+	const char *text = json_string_value(json_object_get(object, name));
+	return text ? text : "";
+}
+
+void plane_admin_add_query(struct plane_buffer *path, const char *name, const char *value)
+{
+	if (!value)
+		return;
+	_cleanup_free_ char *encoded = plane_admin_encode(value);
+	plane_buffer_addf(path, "&%s=%s", name, encoded);
 }
 
 char *plane_admin_encode(const char *text)
@@ -145,17 +161,30 @@ static int call_begin(struct call *call, const struct plane_admin *admin, const 
 	return 0;
 }
 
-/* 0, or 1 when it was told that it failed. */
-static int call_perform(struct call *call, const struct plane_admin *admin)
+static int on_progress(
+	void *data, curl_off_t down_all, curl_off_t down, curl_off_t up_all, curl_off_t up)
+{
+	(void)data;
+	(void)down_all;
+	(void)down;
+	(void)up_all;
+	(void)up;
+	return plane_watch_is_over();
+}
+
+static int call_perform(struct call *call, const struct plane_admin *admin, struct plane_error *err)
 {
 	long status = 0;
 	curl_easy_setopt(call->curl, CURLOPT_HTTPHEADER, call->headers);
+	curl_easy_setopt(call->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+	curl_easy_setopt(call->curl, CURLOPT_NOPROGRESS, 0L);
 	CURLcode code = curl_easy_perform(call->curl);
 	if (code != CURLE_OK && !(code == CURLE_WRITE_ERROR && call->is_ended)) {
 		const char *why = call->problem[0] ? call->problem : curl_easy_strerror(code);
 		const char *at = strchr(admin->controller, '@'); /* a token is not printed */
-		return plane_fail("the controller at %s does not answer: %s\nIs it running? Give "
-				  "its URL with --controller or in PLANE_CONTROLLER.",
+		return plane_error_set(err, -EAGAIN,
+			"the controller at %s does not answer: %s\nIs it running? Give its URL "
+			"with --controller or in PLANE_CONTROLLER.",
 			at ? at + 1 : admin->controller, why);
 	}
 	curl_easy_getinfo(call->curl, CURLINFO_RESPONSE_CODE, &status);
@@ -166,36 +195,44 @@ static int call_perform(struct call *call, const struct plane_admin *admin)
 	const char *message = json_string_value(json_object_get(json, "message"));
 	const char *kind = json_string_value(json_object_get(json, "kind"));
 	const char *id = json_string_value(json_object_get(json, "id"));
+	int result = status >= 500 ? -EAGAIN : -EPROTO;
 	if (message)
-		return plane_fail("%s (%s, HTTP status %ld, error id %s)", message,
-			kind ? kind : "?", status, id ? id : "?");
-	return plane_fail("the controller answered HTTP status %ld: %.500s", status,
-		plane_buffer_text(&call->answer));
+		return plane_error_set(err, result, "%s (%s, HTTP status %ld, error id %s)",
+			message, kind ? kind : "?", status, id ? id : "?");
+	return plane_error_set(err, result, "the controller answered HTTP status %ld: %.500s",
+		status, plane_buffer_text(&call->answer));
 }
 
-json_t *plane_admin_request(
-	const struct plane_admin *admin, const char *method, const char *path, const json_t *body)
+json_t *plane_admin_fetch(const struct plane_admin *admin, const char *method, const char *path,
+	const json_t *body, struct plane_error *err)
 {
 	struct call call = { 0 };
-	struct plane_error err = { 0 };
 	json_t *json = NULL;
 	_cleanup_free_ char *text = body ? plane_json_dump(body) : plane_strdup("null");
-	if (call_begin(&call, admin, path, &err) < 0) {
-		(void)plane_fail("%s", err.message);
-	} else {
+	if (call_begin(&call, admin, path, err) == 0) {
 		curl_easy_setopt(call.curl, CURLOPT_TIMEOUT, ANSWER_TIMEOUT_S);
 		if (strcmp(method, "POST") == 0) {
 			curl_easy_setopt(call.curl, CURLOPT_POSTFIELDS, text);
 			add_header(&call, "Content-Type: application/json");
 		}
-		if (call_perform(&call, admin) == 0) {
+		if (call_perform(&call, admin, err) == 0) {
 			json = plane_json_parse(
-				plane_buffer_text(&call.answer), call.answer.len, &err);
+				plane_buffer_text(&call.answer), call.answer.len, err);
 			if (!json)
-				(void)plane_fail("the controller's answer: %s", err.message);
+				(void)plane_error_prefix(err, "the controller's answer");
 		}
 	}
 	call_finish(&call);
+	return json;
+}
+
+json_t *plane_admin_request(
+	const struct plane_admin *admin, const char *method, const char *path, const json_t *body)
+{
+	struct plane_error err = { 0 };
+	json_t *json = plane_admin_fetch(admin, method, path, body, &err);
+	if (!json)
+		(void)plane_fail("%s", err.message);
 	return json;
 }
 
@@ -204,10 +241,11 @@ int plane_admin_stream(const struct plane_admin *admin, const char *path,
 {
 	struct call call = { .on_text = on_text, .data = data };
 	struct plane_error err = { 0 };
-	int status = call_begin(&call, admin, path, &err) < 0 ? plane_fail("%s", err.message)
-							      : call_perform(&call, admin);
+	int result = call_begin(&call, admin, path, &err);
+	if (result == 0)
+		result = call_perform(&call, admin, &err);
 	call_finish(&call);
-	return status;
+	return result < 0 ? plane_fail("%s", err.message) : 0;
 }
 
 /* ---- the commands ---- */
@@ -222,6 +260,9 @@ int plane_command_admin(int argc, char **argv)
 		{ "terminate", plane_admin_terminate, "end a backend" },
 		{ "status", plane_admin_status, "is the controller well?" },
 		{ "cluster-state", plane_admin_cluster_state, "drones and proxies of a cluster" },
+		{ "drones", plane_admin_drones, "list drones and what they have room for" },
+		{ "proxies", plane_admin_proxies, "list proxies" },
+		{ "keys", plane_admin_keys, "list keys that are held" },
 		{ "drain", plane_admin_drain, "give a drone no new backends" },
 		{ "undrain", plane_admin_undrain, "give a drained drone backends again" },
 		{ "put-dummy-dns", plane_admin_put_dummy_dns, "set a TXT value, to test DNS" },

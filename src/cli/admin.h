@@ -30,6 +30,11 @@ int plane_admin_parse(struct plane_admin *admin, const struct plane_command *com
 json_t *plane_admin_request(
 	const struct plane_admin *admin, const char *method, const char *path, const json_t *body);
 
+/** The same, and the error is the caller's to tell. -EAGAIN: the controller does not answer, or not
+ *  now; -EPROTO: it refused. */
+json_t *plane_admin_fetch(const struct plane_admin *admin, const char *method, const char *path,
+	const json_t *body, struct plane_error *err);
+
 /**
  * A GET whose answer is taken as it comes. `on_text` gets pieces and returns false to end it. 0, or
  * 1 after an error, which was told.
@@ -39,6 +44,12 @@ int plane_admin_stream(const struct plane_admin *admin, const char *path,
 
 /** A path's segment, percent-encoded. The caller frees it. */
 char *plane_admin_encode(const char *text);
+
+/** Appends "&name=value", encoded, to a path; nothing when `value` is NULL. */
+void plane_admin_add_query(struct plane_buffer *path, const char *name, const char *value);
+
+/** A text of an object; "" when there is none. */
+const char *plane_admin_text(const json_t *object, const char *name);
 
 /** Prints JSON in one line. */
 void plane_admin_print_json(const json_t *json);
@@ -54,6 +65,9 @@ int plane_admin_backends(int argc, char **argv);
 int plane_admin_logs(int argc, char **argv);
 int plane_admin_status(int argc, char **argv);
 int plane_admin_cluster_state(int argc, char **argv);
+int plane_admin_drones(int argc, char **argv);
+int plane_admin_proxies(int argc, char **argv);
+int plane_admin_keys(int argc, char **argv);
 int plane_admin_drain(int argc, char **argv);
 int plane_admin_undrain(int argc, char **argv);
 int plane_admin_put_dummy_dns(int argc, char **argv);

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -11,16 +10,10 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "cli/admin.h"
-#include "cli/table.h"
+#include "cli/display.h"
 #include "model/backend_state.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
-static const char *text_of(const json_t *object, const char *name)
-{
-	const char *text = json_string_value(json_object_get(object, name));
-	return text ? text : "";
-}
 
 static void print_value(const char *label, const char *value, const char *color)
 {
@@ -28,17 +21,6 @@ static void print_value(const char *label, const char *value, const char *color)
 	printf("%s: %s%s%s\n", label, is_terminal ? color : "", value,
 		is_terminal ? "\033[0m" : "");
 	fflush(stdout);
-}
-
-/* "2026-01-13 10:20:30.123 UTC", as the original's client prints it. */
-static void format_time(int64_t time_ms, char text[40])
-{
-	struct tm parts;
-	time_t seconds = time_ms / 1000;
-	char date[24] = "";
-	if (gmtime_r(&seconds, &parts))
-		(void)strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &parts);
-	snprintf(text, 40, "%s.%03d UTC", date, (int)(time_ms % 1000));
 }
 
 /* ---- following states ---- */
@@ -52,12 +34,12 @@ struct follower {
 
 static void print_status(const json_t *entry)
 {
-	char when[40];
-	const char *status = text_of(entry, "status");
-	const char *reason = text_of(entry, "termination_reason");
-	const char *message = text_of(entry, "message");
+	char when[PLANE_DISPLAY_SIZE];
+	const char *status = plane_admin_text(entry, "status");
+	const char *reason = plane_admin_text(entry, "termination_reason");
+	const char *message = plane_admin_text(entry, "message");
 	const json_t *code = json_object_get(entry, "exit_code");
-	format_time(json_integer_value(json_object_get(entry, "time")), when);
+	plane_display_time(json_integer_value(json_object_get(entry, "time")), when);
 	bool is_terminal = isatty(STDOUT_FILENO);
 	printf("Status: %s%s%s at %s", is_terminal ? "\033[35m" : "", status,
 		is_terminal ? "\033[0m" : "", when);
@@ -76,7 +58,7 @@ static void take_line(struct follower *follower, const char *line)
 		return;
 	_cleanup_json_ json_t *entry =
 		plane_json_parse(line + strlen("data:"), strlen(line) - strlen("data:"), NULL);
-	if (!entry || !plane_backend_status_parse(text_of(entry, "status"), &status))
+	if (!entry || !plane_backend_status_parse(plane_admin_text(entry, "status"), &status))
 		return;
 	if (follower->admin->as_json)
 		plane_admin_print_json(entry);
@@ -176,12 +158,12 @@ static json_t *request_of(const struct connect_flags *flags)
 static void print_connection(const json_t *answer)
 {
 	bool is_new = json_is_true(json_object_get(answer, "spawned"));
-	print_value(is_new ? "Created backend" : "Reusing backend", text_of(answer, "backend_id"),
-		"\033[32m");
-	print_value("URL", text_of(answer, "url"), "\033[34m");
-	print_value("Status URL", text_of(answer, "status_url"), "\033[34m");
-	if (text_of(answer, "drone")[0])
-		print_value("Drone", text_of(answer, "drone"), "\033[32m");
+	print_value(is_new ? "Created backend" : "Reusing backend",
+		plane_admin_text(answer, "backend_id"), "\033[32m");
+	print_value("URL", plane_admin_text(answer, "url"), "\033[34m");
+	print_value("Status URL", plane_admin_text(answer, "status_url"), "\033[34m");
+	if (plane_admin_text(answer, "drone")[0])
+		print_value("Drone", plane_admin_text(answer, "drone"), "\033[32m");
 }
 
 int plane_admin_connect(int argc, char **argv)
@@ -239,7 +221,8 @@ int plane_admin_connect(int argc, char **argv)
 		print_connection(answer);
 	if (c.is_immediate)
 		return 0;
-	return plane_admin_follow_status(&admin, text_of(answer, "backend_id"), PLANE_READY);
+	return plane_admin_follow_status(
+		&admin, plane_admin_text(answer, "backend_id"), PLANE_READY);
 }
 
 int plane_admin_terminate(int argc, char **argv)
@@ -287,78 +270,7 @@ int plane_admin_backend_status(int argc, char **argv)
 	return status >= 0 ? status : plane_admin_follow_status(&admin, words[0], PLANE_TERMINATED);
 }
 
-/* ---- list and logs ---- */
-
-static void add_backends(struct plane_table *table, const json_t *backends)
-{
-	size_t i;
-	json_t *entry;
-	json_array_foreach (backends, i, entry) {
-		const json_t *key = json_object_get(entry, "key");
-		char when[40];
-		format_time(json_integer_value(json_object_get(entry, "time")), when);
-		plane_table_add(table, text_of(entry, "backend_id"), text_of(entry, "status"),
-			text_of(key, "name"), text_of(entry, "cluster"), text_of(entry, "drone"),
-			when);
-	}
-}
-
-static void add_parameter(struct plane_buffer *path, const char *name, const char *value)
-{
-	if (!value)
-		return;
-	_cleanup_free_ char *encoded = plane_admin_encode(value);
-	plane_buffer_addf(path, "&%s=%s", name, encoded);
-}
-
-int plane_admin_backends(int argc, char **argv)
-{
-	struct plane_admin admin = { 0 };
-	const char *cluster = NULL, *state = NULL, *key = NULL;
-	const struct plane_flag flags[] = {
-		{ "cluster", PLANE_FLAG_TEXT, &cluster, "CLUSTER", "only of this one" },
-		{ "status", PLANE_FLAG_TEXT, &state, "STATUS", "only in this state" },
-		{ "key", PLANE_FLAG_TEXT, &key, "KEY", "only of this key" },
-	};
-	const struct plane_command command = {
-		.usage = "plane admin backends [flags]",
-		.summary = "Lists backends.",
-		.examples = "  plane admin backends --status ready\n",
-		.flags = flags,
-		.flag_count = COUNT(flags),
-	};
-	int status = plane_admin_parse(&admin, &command, argc, argv, NULL);
-	if (status >= 0)
-		return status;
-	struct plane_table table = { .columns = 6 };
-	_cleanup_free_ char *cursor = NULL;
-	if (!admin.as_json)
-		plane_table_add(&table, "BACKEND", "STATUS", "KEY", "CLUSTER", "DRONE", "SINCE");
-	do {
-		struct plane_buffer path = { 0 };
-		plane_buffer_add_text(&path, "/ctrl/backends?limit=1000");
-		add_parameter(&path, "cluster", cluster);
-		add_parameter(&path, "status", state);
-		add_parameter(&path, "key", key);
-		add_parameter(&path, "cursor", cursor);
-		_cleanup_json_ json_t *page =
-			plane_admin_request(&admin, "GET", plane_buffer_text(&path), NULL);
-		plane_buffer_finish(&path);
-		status = page ? 0 : 1;
-		size_t i;
-		json_t *entry;
-		if (admin.as_json)
-			json_array_foreach (json_object_get(page, "backends"), i, entry)
-				plane_admin_print_json(entry);
-		else
-			add_backends(&table, json_object_get(page, "backends"));
-		free(cursor);
-		cursor = plane_strdup(json_string_value(json_object_get(page, "next_cursor")));
-	} while (cursor);
-	if (!admin.as_json && status == 0)
-		plane_table_print(&table);
-	return status;
-}
+/* ---- logs ---- */
 
 static bool print_text(void *data, const char *text, size_t len)
 {

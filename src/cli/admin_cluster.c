@@ -1,4 +1,4 @@
-/* Commands about the controller and its clusters. */
+/* Commands that ask whether a controller is well, and whether its DNS server is. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,12 +17,6 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-static const char *text_of(const json_t *object, const char *name)
-{
-	const char *text = json_string_value(json_object_get(object, name));
-	return text ? text : "";
-}
-
 int plane_admin_status(int argc, char **argv)
 {
 	struct plane_admin admin = { 0 };
@@ -38,129 +32,9 @@ int plane_admin_status(int argc, char **argv)
 		plane_admin_print_json(answer);
 	else
 		printf("Status: %s\nVersion: %s (client: %s)\nHash: %s (client: %s)\n",
-			text_of(answer, "status"), text_of(answer, "version"), PLANE_VERSION,
-			text_of(answer, "hash"), PLANE_GIT_HASH);
+			plane_admin_text(answer, "status"), plane_admin_text(answer, "version"),
+			PLANE_VERSION, plane_admin_text(answer, "hash"), PLANE_GIT_HASH);
 	return 0;
-}
-
-/* In the largest unit only, as the original prints it: 3s, 2m, 1h, 4d. */
-static void print_age(const char *label, const json_t *seconds)
-{
-	int64_t age = json_integer_value(seconds);
-	if (!json_is_integer(seconds))
-		printf("%s: none yet\n", label);
-	else if (age < 60)
-		printf("%s: %" PRId64 "s\n", label, age);
-	else if (age < 3600)
-		printf("%s: %" PRId64 "m\n", label, age / 60);
-	else if (age < 86400)
-		printf("%s: %" PRId64 "h\n", label, age / 3600);
-	else
-		printf("%s: %" PRId64 "d\n", label, age / 86400);
-}
-
-static void print_node(const json_t *node)
-{
-	const json_t *name = json_object_get(node, "name");
-	const char *drone = text_of(name, "Drone");
-	printf("  %s\n", drone[0] ? drone : text_of(name, "Proxy"));
-	printf("    Plane version: %s\n    Plane hash: %s\n    Controller: %s\n",
-		text_of(node, "plane_version"), text_of(node, "plane_hash"),
-		text_of(node, "controller"));
-	print_age(
-		"    Controller heartbeat age", json_object_get(node, "controller_heartbeat_age"));
-}
-
-static void print_cluster(const json_t *state)
-{
-	size_t i;
-	json_t *entry;
-	printf("Drones:\n");
-	json_array_foreach (json_object_get(state, "drones"), i, entry) {
-		print_node(json_object_get(entry, "node"));
-		printf("    Ready: %s\n    Draining: %s\n    Backend count: %" JSON_INTEGER_FORMAT
-		       "\n",
-			json_is_true(json_object_get(entry, "ready")) ? "true" : "false",
-			json_is_true(json_object_get(entry, "draining")) ? "true" : "false",
-			json_integer_value(json_object_get(entry, "backend_count")));
-		print_age("    Last heartbeat age", json_object_get(entry, "last_heartbeat_age"));
-	}
-	printf("Proxies:\n");
-	json_array_foreach (json_object_get(state, "proxies"), i, entry)
-		print_node(entry);
-}
-
-int plane_admin_cluster_state(int argc, char **argv)
-{
-	struct plane_admin admin = { 0 };
-	const char *words[PLANE_COMMAND_WORDS_MAX + 1];
-	const struct plane_command command = {
-		.usage = "plane admin cluster-state CLUSTER [flags]",
-		.summary = "Shows the drones and proxies of a cluster.",
-		.examples = "  plane admin cluster-state localhost:9090\n",
-		.min_words = 1,
-		.max_words = 1,
-	};
-	int status = plane_admin_parse(&admin, &command, argc, argv, words);
-	if (status >= 0)
-		return status;
-	_cleanup_free_ char *path = plane_strdupf("/ctrl/c/%s/state", words[0]);
-	_cleanup_json_ json_t *answer = plane_admin_request(&admin, "GET", path, NULL);
-	if (!answer)
-		return 1;
-	if (admin.as_json)
-		plane_admin_print_json(answer);
-	else
-		print_cluster(answer);
-	return 0;
-}
-
-static int set_draining(int argc, char **argv, bool is_draining)
-{
-	struct plane_admin admin = { 0 };
-	const char *cluster = NULL, *drone = NULL;
-	const struct plane_flag flags[] = {
-		{ "cluster", PLANE_FLAG_TEXT, &cluster, "CLUSTER", "of the drone",
-			.is_required = true },
-		{ "drone", PLANE_FLAG_TEXT, &drone, "dr-NAME", "", .is_required = true },
-	};
-	const struct plane_command command = {
-		.usage = is_draining ? "plane admin drain --cluster CLUSTER --drone DRONE"
-				     : "plane admin undrain --cluster CLUSTER --drone DRONE",
-		.summary = is_draining ? "The drone gets no new backends; those it runs go on."
-				       : "The drone gets new backends again.",
-		.flags = flags,
-		.flag_count = COUNT(flags),
-	};
-	int status = plane_admin_parse(&admin, &command, argc, argv, NULL);
-	if (status >= 0)
-		return status;
-	_cleanup_free_ char *name = plane_admin_encode(drone);
-	_cleanup_free_ char *path = plane_strdupf(
-		"/ctrl/c/%s/d/%s/%s", cluster, name, is_draining ? "drain" : "undrain");
-	_cleanup_json_ json_t *answer = plane_admin_request(&admin, "POST", path, NULL);
-	if (!answer)
-		return 1;
-	bool is_updated = json_is_true(json_object_get(answer, "updated"));
-	if (admin.as_json)
-		plane_admin_print_json(answer);
-	else if (is_draining)
-		printf("Drone %s %s\n", drone,
-			is_updated ? "draining initiated." : "was already draining.");
-	else
-		printf("Drone %s %s\n", drone,
-			is_updated ? "takes backends again." : "was not draining.");
-	return 0;
-}
-
-int plane_admin_drain(int argc, char **argv)
-{
-	return set_draining(argc, argv, true);
-}
-
-int plane_admin_undrain(int argc, char **argv)
-{
-	return set_draining(argc, argv, false);
 }
 
 /* ---- put-dummy-dns: a proxy for as long as it takes to set a TXT value ---- */

@@ -26,6 +26,7 @@ static const struct plane_api_route routes[] = {
 	{ "GET", "/ctrl/c/:/proxy-socket", NODE, plane_api_proxy_socket, 0 },
 	{ "GET", "/ctrl/dns-socket", NODE, plane_api_dns_socket, 0 },
 	{ "GET", "/ctrl/c/:/state", READ, plane_api_cluster_state, 0 },
+	{ "GET", "/ctrl/c/:/d/:", READ, plane_api_drone, 0 },
 	{ "POST", "/ctrl/c/:/d/:/drain", ADMIN, plane_api_drain, 0 },
 	{ "POST", "/ctrl/c/:/d/:/undrain", ADMIN, plane_api_undrain, 0 },
 	{ "POST", "/ctrl/b/revoke", ADMIN, plane_api_revoke, 0 },
@@ -34,6 +35,9 @@ static const struct plane_api_route routes[] = {
 	{ "POST", "/ctrl/b/:/hard-terminate", ADMIN, plane_api_hard_terminate, 0 },
 	{ "GET", "/ctrl/b/:/logs", READ, plane_api_backend_logs, 0 },
 	{ "GET", "/ctrl/backends", READ, plane_api_backend_list, 0 },
+	{ "GET", "/ctrl/keys", READ, plane_api_key_list, 0 },
+	{ "GET", "/ctrl/drones", READ, plane_api_drone_list, 0 },
+	{ "GET", "/ctrl/proxies", READ, plane_api_proxy_list, 0 },
 	{ "GET", "/metrics", READ, plane_api_metrics, 0 },
 	/* of older documentation */
 	{ "POST", "/ctrl/c/:/b/:/soft-terminate", ADMIN, plane_api_soft_terminate, 1 },

@@ -37,9 +37,17 @@ json_t *plane_api_body(struct plane_api_call *call);
 /** May the caller ask for what needs one of `scopes`? False when it was answered with an error. */
 bool plane_api_allows(struct plane_api_call *call, unsigned scopes);
 
+/* api_query.c */
+/** The query's parameter; NULL for none, and for an empty one. The caller frees it. */
+char *plane_api_query(struct plane_api_call *call, const char *name);
+/** "limit", from 1 to 1000, 100 by default; false when it was answered with an error. */
+bool plane_api_query_limit(struct plane_api_call *call, int *limit);
+/** "true" or "false", the default; false when it was answered with an error. */
+bool plane_api_query_flag(struct plane_api_call *call, const char *name, bool *is_set);
+
 /* api_connect.c */
 void plane_api_connect(struct plane_api_call *call);
-/* api_backend.c */
+/* api_backend.c, api_backend_list.c */
 void plane_api_backend_status(struct plane_api_call *call);
 void plane_api_backend_status_stream(struct plane_api_call *call);
 void plane_api_backend_list(struct plane_api_call *call);
@@ -47,8 +55,14 @@ void plane_api_backend_logs(struct plane_api_call *call);
 void plane_api_soft_terminate(struct plane_api_call *call);
 void plane_api_hard_terminate(struct plane_api_call *call);
 void plane_api_revoke(struct plane_api_call *call);
-/* api_cluster.c */
+/* api_nodes.c */
 void plane_api_cluster_state(struct plane_api_call *call);
+void plane_api_drone(struct plane_api_call *call);
+void plane_api_drone_list(struct plane_api_call *call);
+void plane_api_proxy_list(struct plane_api_call *call);
+/* api_key_list.c */
+void plane_api_key_list(struct plane_api_call *call);
+/* api_cluster.c */
 void plane_api_drain(struct plane_api_call *call);
 void plane_api_undrain(struct plane_api_call *call);
 void plane_api_drone_socket(struct plane_api_call *call);

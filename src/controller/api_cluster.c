@@ -1,4 +1,4 @@
-/* Routes about a cluster: its state, draining, and the sockets of its nodes. */
+/* Routes about a cluster: draining, and the sockets of its nodes. */
 #include "controller/api.h"
 
 #include <errno.h>
@@ -11,54 +11,6 @@
 #include "controller/drone_session.h"
 #include "controller/error_body.h"
 #include "controller/proxy_session.h"
-
-/* Reference 3.3: "node" as the original's clients read it. */
-static json_t *write_node(const struct plane_store_member *member)
-{
-	return json_pack("{s:{s:s},s:s,s:s,s:s?,s:I}", "name",
-		member->kind == PLANE_NODE_DRONE ? "Drone" : "Proxy", member->name, "plane_version",
-		member->version, "plane_hash", member->git_hash, "controller", member->controller,
-		"controller_heartbeat_age",
-		(json_int_t)(member->controller_heartbeat_age_ms / 1000));
-}
-
-/* A drone that has not sent its first heartbeat yet has no age: null. */
-static json_t *write_drone(const struct plane_store_member *member)
-{
-	return json_pack("{s:b,s:b,s:o,s:I,s:o}", "ready", member->is_ready, "draining",
-		member->is_draining, "last_heartbeat_age",
-		member->heartbeat_age_ms < 0
-			? json_null()
-			: json_integer((json_int_t)(member->heartbeat_age_ms / 1000)),
-		"backend_count", (json_int_t)member->backend_count, "node", write_node(member));
-}
-
-static json_t *write_cluster(const struct plane_store_members *members)
-{
-	json_t *drones = json_array();
-	json_t *proxies = json_array();
-	for (size_t i = 0; i < members->count; i++) {
-		const struct plane_store_member *member = &members->entries[i];
-		if (member->kind == PLANE_NODE_DRONE)
-			(void)json_array_append_new(drones, write_drone(member));
-		else if (member->kind == PLANE_NODE_PROXY)
-			(void)json_array_append_new(proxies, write_node(member));
-	}
-	return json_pack("{s:o,s:o}", "drones", drones, "proxies", proxies);
-}
-
-void plane_api_cluster_state(struct plane_api_call *call)
-{
-	struct plane_store_members members = { 0 };
-	struct plane_error err = { 0 };
-	if (plane_store_cluster_members(
-		    call->controller->store, call->params.values[0], &members, &err) < 0) {
-		plane_api_fail_because(call->response, PLANE_API_DATABASE, &err);
-		return;
-	}
-	plane_api_answer(call->response, write_cluster(&members));
-	plane_store_members_finish(&members);
-}
 
 static void set_draining(struct plane_api_call *call, bool is_draining)
 {

@@ -18,6 +18,8 @@
 #include "net/http_server.h"
 #include "store/store.h"
 
+#define PLANE_NODE_UNHEALTHY_MS 45000 /* silent for so long, a drone gets no new backends */
+
 struct plane_node_session;
 
 struct plane_controller {

@@ -42,7 +42,6 @@ PLANE_POSTGRES_FUNCTION(node_connected);
 PLANE_POSTGRES_FUNCTION(node_disconnected);
 PLANE_POSTGRES_FUNCTION(drone_heartbeat);
 PLANE_POSTGRES_FUNCTION(drone_drain);
-PLANE_POSTGRES_FUNCTION(cluster_members);
 /* postgres_keys.c */
 PLANE_POSTGRES_FUNCTION(connect);
 PLANE_POSTGRES_FUNCTION(keys_renew);
@@ -57,8 +56,11 @@ PLANE_POSTGRES_FUNCTION(backend_find);
 PLANE_POSTGRES_FUNCTION(backend_update);
 PLANE_POSTGRES_FUNCTION(backend_keep_alive);
 PLANE_POSTGRES_FUNCTION(backend_history);
-PLANE_POSTGRES_FUNCTION(backend_list);
 PLANE_POSTGRES_FUNCTION(cleanup_backends);
+/* postgres_lists.c */
+PLANE_POSTGRES_FUNCTION(member_list);
+PLANE_POSTGRES_FUNCTION(backend_list);
+PLANE_POSTGRES_FUNCTION(key_list);
 /* postgres_orders.c */
 PLANE_POSTGRES_FUNCTION(actions_pending);
 PLANE_POSTGRES_FUNCTION(action_ack);

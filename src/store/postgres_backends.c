@@ -118,47 +118,6 @@ int plane_postgres_backend_history(struct plane_store *base, const char *backend
 	return result;
 }
 
-static int read_listed(const PGresult *rows, int row, struct plane_store_listed_backend *listed,
-	struct plane_error *err)
-{
-	*listed = (struct plane_store_listed_backend){ .backend = plane_pg_text_copy(rows, row, 0),
-		.cluster = plane_pg_text_copy(rows, row, 1),
-		.drone = plane_pg_text_copy(rows, row, 2),
-		.key_namespace = plane_pg_text_copy(rows, row, 3),
-		.key_name = plane_pg_text_copy(rows, row, 4),
-		.key_tag = plane_pg_text_copy(rows, row, 5),
-		.state_time_ms = plane_pg_int(rows, row, 7),
-		.created_at_ms = plane_pg_int(rows, row, 8) };
-	return plane_store_read_state(plane_pg_text(rows, row, 6), &listed->state, err);
-}
-
-int plane_postgres_backend_list(struct plane_store *base,
-	const struct plane_store_backend_filter *filter, struct plane_store_backend_list *list,
-	struct plane_error *err)
-{
-	_cleanup_rows_ PGresult *rows = NULL;
-	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
-		"SELECT b.id, b.cluster, n.name, key_namespace, key_name, key_tag, state, "
-		"state_at, created_at FROM backend b JOIN node n ON n.id = drone_id WHERE "
-		"($1::text "
-		"IS NULL OR b.cluster = $1) AND ($2::bigint = 0 OR status = $2) AND ($3::text IS "
-		"NULL OR key_name = $3) AND ($4::text IS NULL OR b.id > $4) ORDER BY b.id LIMIT $5",
-		"titti", filter->cluster, (int64_t)filter->status, filter->key_name, filter->after,
-		(int64_t)filter->limit);
-	if (result < 0)
-		return result;
-	int count = PQntuples(rows);
-	struct plane_store_backend_list found = { .count = (size_t)count,
-		.entries = plane_pg_entries(rows, sizeof(found.entries[0])) };
-	for (int i = 0; i < count && result == 0; i++)
-		result = read_listed(rows, i, &found.entries[i], err);
-	if (result < 0)
-		plane_store_backend_list_finish(&found);
-	else
-		*list = found;
-	return result;
-}
-
 /* Controllers that clean up at the same time share the work. Tokens have no foreign key. */
 int plane_postgres_cleanup_backends(struct plane_store *base, int min_age_days, int batch,
 	int64_t *removed, struct plane_error *err)

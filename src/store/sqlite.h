@@ -67,7 +67,6 @@ PLANE_STORE_FUNCTION(node_connected);
 PLANE_STORE_FUNCTION(node_disconnected);
 PLANE_STORE_FUNCTION(drone_heartbeat);
 PLANE_STORE_FUNCTION(drone_drain);
-PLANE_STORE_FUNCTION(cluster_members);
 /* sqlite_keys.c */
 PLANE_STORE_FUNCTION(connect);
 PLANE_STORE_FUNCTION(keys_renew);
@@ -81,8 +80,11 @@ PLANE_STORE_FUNCTION(backend_find);
 PLANE_STORE_FUNCTION(backend_update);
 PLANE_STORE_FUNCTION(backend_keep_alive);
 PLANE_STORE_FUNCTION(backend_history);
-PLANE_STORE_FUNCTION(backend_list);
 PLANE_STORE_FUNCTION(cleanup_backends);
+/* sqlite_lists.c */
+PLANE_STORE_FUNCTION(member_list);
+PLANE_STORE_FUNCTION(backend_list);
+PLANE_STORE_FUNCTION(key_list);
 /* sqlite_orders.c */
 PLANE_STORE_FUNCTION(actions_pending);
 PLANE_STORE_FUNCTION(action_ack);

@@ -149,53 +149,6 @@ int plane_sqlite_backend_history(struct plane_store *base, const char *backend,
 	return result;
 }
 
-static int read_listed(
-	sqlite3_stmt *row, struct plane_store_listed_backend *listed, struct plane_error *err)
-{
-	*listed = (struct plane_store_listed_backend){ .backend = plane_db_text_copy(row, 0),
-		.cluster = plane_db_text_copy(row, 1),
-		.drone = plane_db_text_copy(row, 2),
-		.key_namespace = plane_db_text_copy(row, 3),
-		.key_name = plane_db_text_copy(row, 4),
-		.key_tag = plane_db_text_copy(row, 5),
-		.state_time_ms = sqlite3_column_int64(row, 7),
-		.created_at_ms = sqlite3_column_int64(row, 8) };
-	return plane_store_read_state(plane_db_text(row, 6), &listed->state, err);
-}
-
-int plane_sqlite_backend_list(struct plane_store *base,
-	const struct plane_store_backend_filter *filter, struct plane_store_backend_list *list,
-	struct plane_error *err)
-{
-	struct plane_db *db = &PLANE_SQLITE_STORE(base)->reader;
-	struct plane_store_backend_list found = { 0 };
-	pthread_mutex_lock(&db->mutex);
-	sqlite3_stmt *row = plane_db_query(db, err,
-		"SELECT backend.id, backend.cluster, node.name, key_namespace, key_name, key_tag, "
-		"state, state_at, created_at FROM backend JOIN node ON node.id = drone_id WHERE "
-		"(?1 IS NULL OR backend.cluster = ?1) AND (?2 = 0 OR status = ?2) AND (?3 IS NULL "
-		"OR "
-		"key_name = ?3) AND (?4 IS NULL OR backend.id > ?4) ORDER BY backend.id LIMIT ?5",
-		"titti", filter->cluster, (int64_t)filter->status, filter->key_name, filter->after,
-		(int64_t)filter->limit);
-	int result = row ? 0 : err->code;
-	while (row && (result = plane_db_next(db, row, err)) == 1) {
-		found.entries =
-			plane_realloc(found.entries, (found.count + 1) * sizeof(found.entries[0]));
-		result = read_listed(row, &found.entries[found.count++], err);
-		if (result < 0) {
-			plane_db_done(row);
-			break;
-		}
-	}
-	pthread_mutex_unlock(&db->mutex);
-	if (result < 0)
-		plane_store_backend_list_finish(&found);
-	else
-		*list = found;
-	return result;
-}
-
 int plane_sqlite_cleanup_backends(struct plane_store *base, int min_age_days, int batch,
 	int64_t *removed, struct plane_error *err)
 {

@@ -85,10 +85,11 @@ int plane_store_drone_drain(struct plane_store *store, const char *cluster, cons
 	return store->impl->drone_drain(store, cluster, name, is_draining, is_changed, err);
 }
 
-int plane_store_cluster_members(struct plane_store *store, const char *cluster,
-	struct plane_store_members *members, struct plane_error *err)
+int plane_store_member_list(struct plane_store *store,
+	const struct plane_store_member_filter *filter, struct plane_store_members *members,
+	struct plane_error *err)
 {
-	return store->impl->cluster_members(store, cluster, members, err);
+	return store->impl->member_list(store, filter, members, err);
 }
 
 int plane_store_connect(struct plane_store *store, const struct plane_store_connect *request,
@@ -156,6 +157,12 @@ int plane_store_backend_list(struct plane_store *store,
 	struct plane_error *err)
 {
 	return store->impl->backend_list(store, filter, list, err);
+}
+
+int plane_store_key_list(struct plane_store *store, const struct plane_store_key_filter *filter,
+	struct plane_store_key_list *list, struct plane_error *err)
+{
+	return store->impl->key_list(store, filter, list, err);
 }
 
 int plane_store_actions_pending(struct plane_store *store, int64_t node_id, size_t limit,
@@ -236,10 +243,14 @@ void plane_store_drones_finish(struct plane_store_drones *drones)
 void plane_store_members_finish(struct plane_store_members *members)
 {
 	for (size_t i = 0; i < members->count; i++) {
-		free(members->entries[i].name);
-		free(members->entries[i].version);
-		free(members->entries[i].git_hash);
-		free(members->entries[i].controller);
+		struct plane_store_member *member = &members->entries[i];
+		free(member->name);
+		free(member->cluster);
+		free(member->version);
+		free(member->git_hash);
+		free(member->ip);
+		free(member->controller);
+		free(member->pool);
 	}
 	free(members->entries);
 	*members = (struct plane_store_members){ 0 };
@@ -275,6 +286,21 @@ void plane_store_backend_list_finish(struct plane_store_backend_list *list)
 	}
 	free(list->entries);
 	*list = (struct plane_store_backend_list){ 0 };
+}
+
+void plane_store_key_list_finish(struct plane_store_key_list *list)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		struct plane_store_listed_key *key = &list->entries[i];
+		free(key->key_namespace);
+		free(key->key_name);
+		free(key->key_tag);
+		free(key->backend);
+		free(key->cluster);
+		free(key->drone);
+	}
+	free(list->entries);
+	*list = (struct plane_store_key_list){ 0 };
 }
 
 void plane_store_actions_finish(struct plane_store_actions *actions)

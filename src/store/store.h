@@ -88,22 +88,33 @@ struct plane_store_drones {
 };
 void plane_store_drones_finish(struct plane_store_drones *drones);
 
-/** A connected node of a cluster, as ClusterState shows it. */
+/** A drone or proxy, as lists show it. */
 struct plane_store_member {
 	enum plane_node_kind kind;
-	char *name, *version, *git_hash, *controller; /* owned */
+	char *name, *cluster, *version, *git_hash, *ip; /* owned, as all texts */
+	char *controller;                               /* which it is connected to; NULL: none */
 	int64_t controller_heartbeat_age_ms;
 	/* drones */
+	char *pool;
 	bool is_ready, is_draining;
 	int64_t heartbeat_age_ms; /* -1: none yet */
-	int64_t backend_count;
+	int64_t backend_count;    /* not terminated */
 };
 struct plane_store_members {
 	size_t count;
-	struct plane_store_member *entries;
+	struct plane_store_member *entries; /* ordered by cluster and name */
 };
-int plane_store_cluster_members(struct plane_store *store, const char *cluster,
-	struct plane_store_members *members, struct plane_error *err);
+/** NULL filters let everything pass. */
+struct plane_store_member_filter {
+	const char *cluster, *pool, *name;
+	bool are_drones, are_proxies; /* which of them are wanted */
+	/* Those that are not connected: */
+	bool has_busy; /* drones that have backends */
+	bool has_away; /* all of them */
+};
+int plane_store_member_list(struct plane_store *store,
+	const struct plane_store_member_filter *filter, struct plane_store_members *members,
+	struct plane_error *err);
 void plane_store_members_finish(struct plane_store_members *members);
 
 /* ---- keys and backends ---- */
@@ -233,8 +244,9 @@ void plane_store_route_finish(struct plane_store_route *route);
 
 /** NULL filters let everything pass. */
 struct plane_store_backend_filter {
-	const char *cluster;
-	int status; /* 0: any */
+	const char *cluster, *drone;
+	int status;    /* 0: any */
+	bool is_alive; /* only those that are not terminated */
 	const char *key_name;
 	const char *after; /* cursor: the last backend of the page before, or NULL */
 	int limit;
@@ -252,6 +264,28 @@ int plane_store_backend_list(struct plane_store *store,
 	const struct plane_store_backend_filter *filter, struct plane_store_backend_list *list,
 	struct plane_error *err);
 void plane_store_backend_list_finish(struct plane_store_backend_list *list);
+
+/** NULL filters let everything pass. */
+struct plane_store_key_filter {
+	const char *cluster, *key_namespace, *key_name;
+	/* cursor: the last key of the page before, or both NULL */
+	const char *after_namespace, *after_name;
+	int limit;
+};
+struct plane_store_listed_key {
+	char *key_namespace, *key_name, *key_tag, *backend, *cluster, *drone; /* owned */
+	enum plane_backend_status status;
+	int64_t fencing_token;
+	bool is_live;          /* its lease is not over */
+	int64_t expires_in_ms; /* of a lease of its own; -1: its drone's lease covers it */
+};
+struct plane_store_key_list {
+	size_t count;
+	struct plane_store_listed_key *entries; /* ordered by namespace and name */
+};
+int plane_store_key_list(struct plane_store *store, const struct plane_store_key_filter *filter,
+	struct plane_store_key_list *list, struct plane_error *err);
+void plane_store_key_list_finish(struct plane_store_key_list *list);
 
 /* ---- orders to drones, sweeping ---- */
 

@@ -23,8 +23,9 @@ struct plane_store_impl {
 		struct plane_error *err);
 	int (*drone_drain)(struct plane_store *store, const char *cluster, const char *name,
 		bool is_draining, bool *is_changed, struct plane_error *err);
-	int (*cluster_members)(struct plane_store *store, const char *cluster,
-		struct plane_store_members *members, struct plane_error *err);
+	int (*member_list)(struct plane_store *store,
+		const struct plane_store_member_filter *filter, struct plane_store_members *members,
+		struct plane_error *err);
 	int (*connect)(struct plane_store *store, const struct plane_store_connect *request,
 		struct plane_store_connection *connection, struct plane_error *err);
 	int (*keys_renew)(struct plane_store *store, const char *const *backends, size_t count,
@@ -48,6 +49,8 @@ struct plane_store_impl {
 	int (*backend_list)(struct plane_store *store,
 		const struct plane_store_backend_filter *filter,
 		struct plane_store_backend_list *list, struct plane_error *err);
+	int (*key_list)(struct plane_store *store, const struct plane_store_key_filter *filter,
+		struct plane_store_key_list *list, struct plane_error *err);
 	int (*actions_pending)(struct plane_store *store, int64_t node_id, size_t limit,
 		struct plane_store_actions *actions, struct plane_error *err);
 	int (*action_ack)(struct plane_store *store, const char *action_id, int64_t node_id,

@@ -1,0 +1,168 @@
+/* Lists for who looks at a cluster: nodes, backends, keys. */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "store/sqlite.h"
+
+/* ---- nodes ---- */
+
+static void read_member(struct plane_store_member *member, sqlite3_stmt *row, int64_t now)
+{
+	bool is_drone = strcmp(plane_db_text(row, 0), "Drone") == 0;
+	bool has_heartbeat = sqlite3_column_type(row, 11) != SQLITE_NULL;
+	*member = (struct plane_store_member){ .kind = is_drone ? PLANE_NODE_DRONE
+								: PLANE_NODE_PROXY,
+		.name = plane_db_text_copy(row, 1),
+		.cluster = plane_db_text_copy(row, 2),
+		.version = plane_db_text_copy(row, 3),
+		.git_hash = plane_db_text_copy(row, 4),
+		.ip = plane_db_text_copy(row, 5),
+		.controller = plane_db_text_copy(row, 6),
+		.controller_heartbeat_age_ms = now - sqlite3_column_int64(row, 7),
+		.pool = plane_db_text_copy(row, 8),
+		.is_ready = sqlite3_column_int(row, 9),
+		.is_draining = sqlite3_column_int(row, 10),
+		.heartbeat_age_ms = has_heartbeat ? now - sqlite3_column_int64(row, 11) : -1,
+		.backend_count = sqlite3_column_int64(row, 12) };
+}
+
+int plane_sqlite_member_list(struct plane_store *base,
+	const struct plane_store_member_filter *filter, struct plane_store_members *members,
+	struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	struct plane_db *db = &store->reader;
+	struct plane_store_members found = { 0 };
+	int64_t now = plane_sqlite_now(store);
+	pthread_mutex_lock(&db->mutex);
+	sqlite3_stmt *row = plane_db_query(db, err,
+		"SELECT kind, node.name, cluster, version, git_hash, ip, controller.name, "
+		"controller.last_heartbeat_at, pool, is_ready, is_draining, "
+		"drone.last_heartbeat_at, (SELECT count(*) FROM backend WHERE drone_id = node.id "
+		"AND status < 70) AS backends FROM node LEFT JOIN controller ON controller.name = "
+		"node.controller LEFT JOIN drone USING (id) WHERE (?1 IS NULL OR cluster = ?1) AND "
+		"(?2 IS NULL OR pool = ?2) AND (?3 IS NULL OR node.name = ?3) AND (kind = 'Drone' "
+		"AND ?4 OR kind = 'Proxy' AND ?5) AND (controller.name IS NOT NULL OR ?6 AND "
+		"backends > 0 OR ?7) ORDER BY cluster, node.name",
+		"tttiiii", filter->cluster, filter->pool, filter->name, (int64_t)filter->are_drones,
+		(int64_t)filter->are_proxies, (int64_t)filter->has_busy, (int64_t)filter->has_away);
+	int result = row ? 0 : err->code;
+	while (row && (result = plane_db_next(db, row, err)) == 1) {
+		found.entries =
+			plane_realloc(found.entries, (found.count + 1) * sizeof(found.entries[0]));
+		read_member(&found.entries[found.count++], row, now);
+	}
+	pthread_mutex_unlock(&db->mutex);
+	if (result < 0)
+		plane_store_members_finish(&found);
+	else
+		*members = found;
+	return result;
+}
+
+/* ---- backends ---- */
+
+static int read_backend(
+	sqlite3_stmt *row, struct plane_store_listed_backend *listed, struct plane_error *err)
+{
+	*listed = (struct plane_store_listed_backend){ .backend = plane_db_text_copy(row, 0),
+		.cluster = plane_db_text_copy(row, 1),
+		.drone = plane_db_text_copy(row, 2),
+		.key_namespace = plane_db_text_copy(row, 3),
+		.key_name = plane_db_text_copy(row, 4),
+		.key_tag = plane_db_text_copy(row, 5),
+		.state_time_ms = sqlite3_column_int64(row, 7),
+		.created_at_ms = sqlite3_column_int64(row, 8) };
+	return plane_store_read_state(plane_db_text(row, 6), &listed->state, err);
+}
+
+/* Two texts, so that those that have not ended are found by their index. */
+#define SELECT_BACKENDS(condition)                                                                 \
+	"SELECT backend.id, backend.cluster, node.name, key_namespace, key_name, key_tag, state, " \
+	"state_at, created_at FROM backend JOIN node ON node.id = drone_id WHERE " condition       \
+	"(?1 IS NULL OR backend.cluster = ?1) AND (?2 IS NULL OR node.name = ?2) AND (?3 = 0 OR "  \
+	"status = ?3) AND (?4 IS NULL OR key_name = ?4) AND backend.id > ?5 ORDER BY backend.id "  \
+	"LIMIT ?6"
+static const char select_backends[] = SELECT_BACKENDS("");
+static const char select_alive[] = SELECT_BACKENDS("status < 70 AND ");
+
+int plane_sqlite_backend_list(struct plane_store *base,
+	const struct plane_store_backend_filter *filter, struct plane_store_backend_list *list,
+	struct plane_error *err)
+{
+	struct plane_db *db = &PLANE_SQLITE_STORE(base)->reader;
+	struct plane_store_backend_list found = { 0 };
+	pthread_mutex_lock(&db->mutex);
+	sqlite3_stmt *row =
+		plane_db_query(db, err, filter->is_alive ? select_alive : select_backends, "ttitti",
+			filter->cluster, filter->drone, (int64_t)filter->status, filter->key_name,
+			filter->after ? filter->after : "", (int64_t)filter->limit);
+	int result = row ? 0 : err->code;
+	while (row && (result = plane_db_next(db, row, err)) == 1) {
+		found.entries =
+			plane_realloc(found.entries, (found.count + 1) * sizeof(found.entries[0]));
+		result = read_backend(row, &found.entries[found.count++], err);
+		if (result < 0) {
+			plane_db_done(row);
+			break;
+		}
+	}
+	pthread_mutex_unlock(&db->mutex);
+	if (result < 0)
+		plane_store_backend_list_finish(&found);
+	else
+		*list = found;
+	return result;
+}
+
+/* ---- keys ---- */
+
+/* Two texts, so that a page is found by the primary key however far it is. */
+#define SELECT_KEYS(condition)                                                                     \
+	"SELECT namespace, backend_key.name, tag, backend, backend.cluster, node.name, status, "   \
+	"fencing_token, expires_at FROM backend_key JOIN backend ON backend.id = backend JOIN "    \
+	"node ON node.id = drone_id WHERE (?1 IS NULL OR backend.cluster = ?1) AND (?2 IS NULL "   \
+	"OR namespace = ?2) AND (?3 IS NULL OR backend_key.name = ?3)" condition                   \
+	" ORDER BY namespace, backend_key.name LIMIT ?6"
+static const char select_first_keys[] = SELECT_KEYS("");
+static const char select_keys[] = SELECT_KEYS(" AND (namespace, backend_key.name) > (?4, ?5)");
+
+static void read_key(struct plane_store_listed_key *key, sqlite3_stmt *row, int64_t now)
+{
+	int64_t left_ms = sqlite3_column_int64(row, 8) - now;
+	*key = (struct plane_store_listed_key){ .key_namespace = plane_db_text_copy(row, 0),
+		.key_name = plane_db_text_copy(row, 1),
+		.key_tag = plane_db_text_copy(row, 2),
+		.backend = plane_db_text_copy(row, 3),
+		.cluster = plane_db_text_copy(row, 4),
+		.drone = plane_db_text_copy(row, 5),
+		.status = (enum plane_backend_status)sqlite3_column_int(row, 6),
+		.fencing_token = sqlite3_column_int64(row, 7),
+		.is_live = left_ms > 0,
+		.expires_in_ms = left_ms > 0 ? left_ms : 0 };
+}
+
+int plane_sqlite_key_list(struct plane_store *base, const struct plane_store_key_filter *filter,
+	struct plane_store_key_list *list, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	struct plane_db *db = &store->reader;
+	struct plane_store_key_list found = { 0 };
+	pthread_mutex_lock(&db->mutex);
+	sqlite3_stmt *row =
+		plane_db_query(db, err, filter->after_name ? select_keys : select_first_keys,
+			"ttttti", filter->cluster, filter->key_namespace, filter->key_name,
+			filter->after_namespace, filter->after_name, (int64_t)filter->limit);
+	int result = row ? 0 : err->code;
+	while (row && (result = plane_db_next(db, row, err)) == 1) {
+		found.entries =
+			plane_realloc(found.entries, (found.count + 1) * sizeof(found.entries[0]));
+		read_key(&found.entries[found.count++], row, plane_sqlite_now(store));
+	}
+	pthread_mutex_unlock(&db->mutex);
+	if (result < 0)
+		plane_store_key_list_finish(&found);
+	else
+		*list = found;
+	return result;
+}

@@ -1,0 +1,304 @@
+/* The lists of store/store.h on each implementation: filters, order, pages. */
+#include "../cmocka_all.h"
+#include "postgres_server.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/json.h"
+#include "store/store.h"
+
+static bool is_postgres;
+static char directory[64];
+static struct plane_store *store;
+static struct plane_error err;
+
+static int set_up(void **state)
+{
+	char url[96];
+	snprintf(directory, sizeof(directory), "/tmp/plane-lists-XXXXXX");
+	assert_non_null(mkdtemp(directory));
+	snprintf(url, sizeof(url), "sqlite:%s/db", directory);
+	if (is_postgres)
+		postgres_server_run("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+	store = plane_store_open(is_postgres ? postgres_server_url() : url, &err);
+	if (!store || plane_store_migrate(store, &err) < 0)
+		fail_msg("%s", err.message);
+	assert_int_equal(plane_store_controller_heartbeat(store, "co-a", &err), 0);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	static const char *const names[] = { "db", "db-wal", "db-shm" };
+	plane_store_close(store);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		_cleanup_free_ char *path = plane_strdupf("%s/%s", directory, names[i]);
+		(void)unlink(path); /* PostgreSQL has none */
+	}
+	assert_int_equal(rmdir(directory), 0);
+	return 0;
+}
+
+static int64_t connect_node(enum plane_node_kind kind, const char *cluster, const char *name,
+	const char *pool, int64_t *connection)
+{
+	int64_t id = 0;
+	struct plane_store_node node = { .kind = kind,
+		.name = name,
+		.cluster = cluster,
+		.controller = "co-a",
+		.version = "1",
+		.git_hash = "h",
+		.ip = "10.1.1.1",
+		.pool = pool };
+	assert_int_equal(plane_store_node_connected(store, &node, &id, connection, &err), 0);
+	return id;
+}
+
+static void spawn(int64_t drone, const char *cluster, const char *backend,
+	const char *key_namespace, const char *key)
+{
+	_cleanup_json_ json_t *executable = json_pack("{s:s}", "image", "echo");
+	_cleanup_free_ char *message = NULL, *action = plane_strdupf("ak-%s", backend);
+	int64_t time_ms;
+	struct plane_store_spawn order = { .backend = backend,
+		.cluster = cluster,
+		.drone_id = drone,
+		.key_name = key,
+		.key_namespace = key_namespace,
+		.key_tag = "t",
+		.lifetime_limit_seconds = -1,
+		.max_idle_seconds = -1,
+		.action_id = action,
+		.executable = executable,
+		.lease_ms = 60000 };
+	if (plane_store_spawn(store, &order, &message, &time_ms, &err) < 0)
+		fail_msg("%s", err.message);
+}
+
+static void end(int64_t drone, const char *backend)
+{
+	struct plane_backend_state over = { .status = PLANE_TERMINATED,
+		.last_status = PLANE_READY };
+	struct plane_store_report report = { .backend = backend, .state = &over };
+	assert_int_equal(plane_store_backend_update(store, drone, &report, 1, &err), 0);
+	assert_true(report.is_changed);
+}
+
+/* The names of what was found, in its order, in one text. */
+static const char *members(const struct plane_store_member_filter *filter)
+{
+	static char names[256];
+	struct plane_store_members found = { 0 };
+	names[0] = '\0';
+	if (plane_store_member_list(store, filter, &found, &err) < 0)
+		fail_msg("%s", err.message);
+	for (size_t i = 0; i < found.count; i++)
+		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s", i ? " " : "",
+			found.entries[i].name);
+	plane_store_members_finish(&found);
+	return names;
+}
+
+static void nodes_are_listed_by_what_is_asked(void **state)
+{
+	int64_t connection, other;
+	int64_t a = connect_node(PLANE_NODE_DRONE, "c:1", "dr-a", "", &connection);
+	(void)connect_node(PLANE_NODE_DRONE, "c:1", "dr-b", "big", &other);
+	(void)connect_node(PLANE_NODE_PROXY, "c:1", "px-a", NULL, &other);
+	int64_t z = connect_node(PLANE_NODE_DRONE, "a:1", "dr-z", "", &other);
+	(void)connect_node(PLANE_NODE_DNS, "", "ns-a", NULL, &other);
+	struct plane_store_member_filter drones = { .are_drones = true };
+	assert_string_equal(members(&drones), "dr-z dr-a dr-b"); /* by cluster, then name */
+	drones.pool = "";
+	assert_string_equal(members(&drones), "dr-z dr-a");
+	drones.cluster = "c:1";
+	assert_string_equal(members(&drones), "dr-a");
+	struct plane_store_member_filter both = {
+		.cluster = "c:1", .are_drones = true, .are_proxies = true
+	};
+	assert_string_equal(members(&both), "dr-a dr-b px-a");
+	both.name = "px-a";
+	assert_string_equal(members(&both), "px-a");
+	struct plane_store_member_filter proxies = { .are_proxies = true };
+	assert_string_equal(members(&proxies), "px-a");
+
+	/* one that is away is seen while it has backends, or when all are asked for */
+	spawn(a, "c:1", "b1", "", "k1");
+	assert_int_equal(plane_store_node_disconnected(store, a, connection, &err), 0);
+	assert_int_equal(plane_store_node_disconnected(store, z, other + 1, &err), 0); /* is not */
+	struct plane_store_member_filter away = { .are_drones = true };
+	assert_string_equal(members(&away), "dr-z dr-b");
+	away.has_busy = true;
+	assert_string_equal(members(&away), "dr-z dr-a dr-b");
+	end(a, "b1");
+	assert_string_equal(members(&away), "dr-z dr-b");
+	away.has_away = true;
+	assert_string_equal(members(&away), "dr-z dr-a dr-b");
+}
+
+static void a_listed_drone_has_all_that_is_known_of_it(void **state)
+{
+	int64_t connection;
+	bool is_changed;
+	struct plane_store_members found = { 0 };
+	struct plane_store_member_filter filter = { .are_drones = true, .has_busy = true };
+	int64_t a = connect_node(PLANE_NODE_DRONE, "c:1", "dr-a", "big", &connection);
+	assert_int_equal(plane_store_member_list(store, &filter, &found, &err), 0);
+	assert_int_equal(found.entries[0].heartbeat_age_ms, -1);
+	plane_store_members_finish(&found);
+	assert_int_equal(plane_store_drone_heartbeat(store, a, 5, &err), 0);
+	assert_int_equal(plane_store_drone_drain(store, "c:1", "dr-a", true, &is_changed, &err), 0);
+	spawn(a, "c:1", "b1", "", "k1");
+	spawn(a, "c:1", "b2", "", "k2");
+	end(a, "b1");
+	assert_int_equal(plane_store_node_disconnected(store, a, connection, &err), 0);
+	assert_int_equal(plane_store_member_list(store, &filter, &found, &err), 0);
+	const struct plane_store_member *drone = &found.entries[0];
+	assert_int_equal(drone->kind, PLANE_NODE_DRONE);
+	assert_string_equal(drone->cluster, "c:1");
+	assert_string_equal(drone->pool, "big");
+	assert_string_equal(drone->version, "1");
+	assert_string_equal(drone->git_hash, "h");
+	assert_string_equal(drone->ip, "10.1.1.1");
+	assert_null(drone->controller);
+	assert_true(drone->is_ready && drone->is_draining);
+	assert_true(drone->heartbeat_age_ms >= 0);
+	assert_int_equal(drone->backend_count, 1);
+	plane_store_members_finish(&found);
+}
+
+static void backends_are_listed_by_drone_and_by_life(void **state)
+{
+	int64_t connection;
+	int64_t a = connect_node(PLANE_NODE_DRONE, "c:1", "dr-a", "", &connection);
+	int64_t b = connect_node(PLANE_NODE_DRONE, "c:1", "dr-b", "", &connection);
+	spawn(a, "c:1", "b1", "", "k1");
+	spawn(a, "c:1", "b2", "", "k2");
+	spawn(b, "c:1", "b3", "", "k3");
+	end(a, "b1");
+	const struct {
+		struct plane_store_backend_filter filter;
+		const char *names;
+	} cases[] = {
+		{ { .limit = 10 }, "b1 b2 b3" },
+		{ { .drone = "dr-a", .limit = 10 }, "b1 b2" },
+		{ { .drone = "dr-a", .is_alive = true, .limit = 10 }, "b2" },
+		{ { .is_alive = true, .limit = 1 }, "b2" },
+		{ { .is_alive = true, .after = "b2", .limit = 10 }, "b3" },
+		{ { .is_alive = true, .status = PLANE_TERMINATED, .limit = 10 }, "" },
+		{ { .after = "b1", .limit = 1 }, "b2" },
+		{ { .cluster = "c:1", .key_name = "k3", .limit = 10 }, "b3" },
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct plane_store_backend_list list = { 0 };
+		char names[64] = "";
+		assert_int_equal(plane_store_backend_list(store, &cases[i].filter, &list, &err), 0);
+		for (size_t n = 0; n < list.count; n++)
+			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
+				n ? " " : "", list.entries[n].backend);
+		assert_string_equal(names, cases[i].names);
+		plane_store_backend_list_finish(&list);
+	}
+}
+
+/* All keys, `limit` at a time, as "namespace/name " one behind the other. */
+static void read_keys(struct plane_store_key_filter filter, char *names, size_t size)
+{
+	_cleanup_free_ char *after_namespace = NULL, *after_name = NULL;
+	struct plane_store_key_list list = { 0 };
+	names[0] = '\0';
+	do {
+		plane_store_key_list_finish(&list);
+		filter.after_namespace = after_namespace;
+		filter.after_name = after_name;
+		if (plane_store_key_list(store, &filter, &list, &err) < 0)
+			fail_msg("%s", err.message);
+		assert_true(list.count <= (size_t)filter.limit);
+		for (size_t i = 0; i < list.count; i++) {
+			snprintf(names + strlen(names), size - strlen(names), "%s/%s ",
+				list.entries[i].key_namespace, list.entries[i].key_name);
+			free(after_namespace);
+			free(after_name);
+			after_namespace = plane_strdup(list.entries[i].key_namespace);
+			after_name = plane_strdup(list.entries[i].key_name);
+		}
+	} while (list.count == (size_t)filter.limit);
+	plane_store_key_list_finish(&list);
+}
+
+static void pages_of_keys_have_each_key_once(void **state)
+{
+	static const char *const keys[][2] = { { "", "" }, { "", "a" }, { "", "b" }, { "n", "" },
+		{ "n", "a" }, { "n n", "a" } };
+	char whole[256], paged[256];
+	int64_t connection;
+	int64_t a = connect_node(PLANE_NODE_DRONE, "c:1", "dr-a", "", &connection);
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		char backend[] = { 'b', (char)('1' + i), '\0' };
+		spawn(a, "c:1", backend, keys[i][0], keys[i][1]);
+	}
+	read_keys((struct plane_store_key_filter){ .limit = 100 }, whole, sizeof(whole));
+	assert_string_equal(whole, "/ /a /b n/ n/a n n/a ");
+	for (int limit = 1; limit <= 6; limit++) {
+		read_keys((struct plane_store_key_filter){ .limit = limit }, paged, sizeof(paged));
+		assert_string_equal(paged, whole);
+	}
+	read_keys((struct plane_store_key_filter){ .key_namespace = "", .limit = 1 }, paged,
+		sizeof(paged));
+	assert_string_equal(paged, "/ /a /b ");
+	read_keys((struct plane_store_key_filter){ .key_name = "a", .limit = 2 }, paged,
+		sizeof(paged));
+	assert_string_equal(paged, "/a n/a n n/a ");
+	read_keys((struct plane_store_key_filter){ .cluster = "c:2", .limit = 2 }, paged,
+		sizeof(paged));
+	assert_string_equal(paged, "");
+}
+
+static void a_listed_key_says_who_holds_it_and_how_long(void **state)
+{
+	struct plane_store_key_filter filter = { .limit = 10 };
+	struct plane_store_key_list list = { 0 };
+	int64_t connection;
+	int64_t a = connect_node(PLANE_NODE_DRONE, "c:1", "dr-a", "", &connection);
+	spawn(a, "c:1", "b1", "n", "k");
+	assert_int_equal(plane_store_key_list(store, &filter, &list, &err), 0);
+	const struct plane_store_listed_key *key = &list.entries[0];
+	assert_int_equal(list.count, 1);
+	assert_string_equal(key->key_tag, "t");
+	assert_string_equal(key->backend, "b1");
+	assert_string_equal(key->cluster, "c:1");
+	assert_string_equal(key->drone, "dr-a");
+	assert_int_equal(key->status, PLANE_SCHEDULED);
+	assert_true(key->fencing_token > 0);
+	assert_true(key->is_live);
+	assert_true(key->expires_in_ms > 0 && key->expires_in_ms <= 60000);
+	plane_store_key_list_finish(&list);
+	end(a, "b1");
+	assert_int_equal(plane_store_key_list(store, &filter, &list, &err), 0);
+	assert_int_equal(list.count, 0);
+	plane_store_key_list_finish(&list);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(nodes_are_listed_by_what_is_asked),
+		TEST(a_listed_drone_has_all_that_is_known_of_it),
+		TEST(backends_are_listed_by_drone_and_by_life),
+		TEST(pages_of_keys_have_each_key_once),
+		TEST(a_listed_key_says_who_holds_it_and_how_long),
+	};
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	is_postgres = true;
+	postgres_server_start();
+	failed += cmocka_run_group_tests(tests, NULL, NULL);
+	postgres_server_stop();
+	return failed;
+}
