@@ -367,11 +367,11 @@ static void check_responses(const struct world_peer *client, const struct messag
 	messages_finish(&responses);
 }
 
-/* Behind an upgrade there may be anything. */
+/* Behind an upgrade there may be anything, but not in the body of its request. */
 static bool is_malformed(const struct messages *messages)
 {
-	return messages->is_bad &&
-	       !(messages->count && messages->list[messages->count - 1].head.is_upgrade);
+	const struct message *last = messages->count ? &messages->list[messages->count - 1] : NULL;
+	return messages->is_bad && !(last && last->is_complete && last->head.is_upgrade);
 }
 
 /* A backend that says more than it was asked: whether the proxy sees that before it asks for more
