@@ -132,7 +132,7 @@ static void after_tick(struct plane_job *base, bool is_cancelled)
 void plane_drone_actions_tick(struct plane_drone_session *drone)
 {
 	if (drone->is_tick_running)
-		return; /* the store is slow */
+		return; /* the store is slow; or the next tick is near */
 	struct tick_job *job = PLANE_NEW(struct tick_job);
 	job->base.run = run_tick;
 	job->base.done = after_tick;
