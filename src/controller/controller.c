@@ -43,6 +43,8 @@ const struct plane_controller_config plane_controller_config_defaults = {
 		.expire_ms = 60000 },
 	.termination_grace_ms = 30000,
 	.assume_lost_ms = 120000,
+	.action_tick_ms = 5000,
+	.feed_poll_ms = 500,
 };
 
 static int check_config(const struct plane_controller_config *config, struct plane_error *err)
@@ -306,7 +308,7 @@ static int start_follower(struct plane_controller *controller, struct plane_erro
 	if (!plane_store_is_shared(controller->store))
 		return 0;
 	controller->follower = plane_follower_create(controller->store, controller->name,
-		controller->hub, &controller->metrics, err);
+		controller->config->feed_poll_ms, controller->hub, &controller->metrics, err);
 	return controller->follower ? 0 : err->code;
 }
 

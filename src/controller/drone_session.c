@@ -248,7 +248,8 @@ static void on_registered(struct plane_node_session *session)
 {
 	plane_metrics_add(&session->controller->metrics, PLANE_METRIC_DRONE_SESSIONS, 1);
 	plane_drone_registry_put(session->controller->drones, session->node_id, session->has_logs);
-	(void)uv_timer_start(&session->timer, on_tick, PLANE_ACTION_TICK_MS, PLANE_ACTION_TICK_MS);
+	uint64_t tick_ms = (uint64_t)session->controller->config->action_tick_ms;
+	(void)uv_timer_start(&session->timer, on_tick, tick_ms, tick_ms);
 	plane_drone_actions_tick((struct plane_drone_session *)session);
 }
 

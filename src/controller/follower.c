@@ -76,11 +76,11 @@ static int read_feed(struct plane_follower *follower, struct plane_error *err)
 		return result;
 	for (size_t i = 0; i < events.count; i++)
 		relay(follower, &events.entries[i]);
-	plane_metrics_add(
-		follower->metrics, PLANE_METRIC_FEED_EVENTS, (int64_t)events.count);
+	plane_metrics_add(follower->metrics, PLANE_METRIC_FEED_EVENTS, (int64_t)events.count);
 	if (events.has_missed) {
 		plane_warn("what other controllers did may have been missed: looking at all again");
-		plane_hub_relay(follower->hub, &(struct plane_hub_event){ .kind = PLANE_HUB_MISSED });
+		plane_hub_relay(
+			follower->hub, &(struct plane_hub_event){ .kind = PLANE_HUB_MISSED });
 	}
 	follower->pace.has_others_news |= events.has_more;
 	plane_store_events_finish(&events);
@@ -139,7 +139,8 @@ static void *run(void *data)
 	while (!atomic_load(&follower->is_stopping)) {
 		struct plane_error err = { 0 };
 		uint64_t count;
-		(void)!read(follower->wake_fd, &count, sizeof(count)); /* before flags are looked at */
+		(void)!read(
+			follower->wake_fd, &count, sizeof(count)); /* before flags are looked at */
 		if (turn(follower, &err) < 0) {
 			pause_after(follower, &err);
 		} else if (follower->retry_ms) {
@@ -151,7 +152,7 @@ static void *run(void *data)
 }
 
 struct plane_follower *plane_follower_create(struct plane_store *store, const char *controller,
-	struct plane_hub *hub, struct plane_metrics *metrics, struct plane_error *err)
+	int poll_ms, struct plane_hub *hub, struct plane_metrics *metrics, struct plane_error *err)
 {
 	struct plane_store_feed *feed = plane_store_feed_open(store, controller, err);
 	if (!feed)
@@ -160,14 +161,15 @@ struct plane_follower *plane_follower_create(struct plane_store *store, const ch
 	follower->feed = feed;
 	follower->hub = hub;
 	follower->metrics = metrics;
+	follower->pace.poll_ms = poll_ms;
 	follower->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	int result = follower->wake_fd < 0
 			     ? plane_error_errno(err, "make an eventfd for the follower")
 			     : -pthread_create(&follower->thread, NULL, run, follower);
 	if (result < 0) {
 		if (follower->wake_fd >= 0)
-			plane_error_set(err, result, "start the follower's thread: %s",
-				strerror(-result));
+			plane_error_set(
+				err, result, "start the follower's thread: %s", strerror(-result));
 		plane_closep(&follower->wake_fd);
 		plane_store_feed_close(feed);
 		free(follower);

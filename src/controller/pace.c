@@ -13,7 +13,7 @@ struct plane_pace_step plane_pace_next(struct plane_pace *pace, int64_t now_ms)
 	}
 	if (step.reads) {
 		pace->has_others_news = false;
-		pace->poll_at_ms = now_ms + PLANE_PACE_POLL_MS;
+		pace->poll_at_ms = now_ms + pace->poll_ms;
 	}
 	int64_t next_ms = pace->poll_at_ms;
 	if (pace->has_own_news && pace->may_notify_at_ms < next_ms)

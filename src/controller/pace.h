@@ -7,11 +7,10 @@
 
 /** A notification takes a lock of the whole PostgreSQL: one for all that is done in this time. */
 #define PLANE_PACE_NOTIFY_MS 5
-/** A notification can be lost; a revocation must be known within a second. */
-#define PLANE_PACE_POLL_MS 500
 
-/** Zeroed: all is due. Times are of one monotonic clock. */
+/** Zeroed but for `poll_ms`: all is due. Times are of one monotonic clock. */
 struct plane_pace {
+	int poll_ms;          /* a read is due so long after the last, notified or not */
 	bool has_own_news;    /* others are to be notified */
 	bool has_others_news; /* they have notified, or there is more to read */
 	int64_t may_notify_at_ms, poll_at_ms;

@@ -10,6 +10,7 @@
 
 /* How long a certificate lease lasts (reference section 3). */
 #define CERT_LEASE_MS 60000
+#define TICK_MS 5000
 /* Told again when some may have been missed. */
 #define REVOCATIONS_AGAIN_MS 60000
 
@@ -147,7 +148,7 @@ static void on_tick(uv_timer_t *timer)
 static void on_registered(struct plane_node_session *session)
 {
 	plane_metrics_add(&session->controller->metrics, PLANE_METRIC_PROXY_SESSIONS, 1);
-	(void)uv_timer_start(&session->timer, on_tick, PLANE_ACTION_TICK_MS, PLANE_ACTION_TICK_MS);
+	(void)uv_timer_start(&session->timer, on_tick, TICK_MS, TICK_MS);
 }
 
 static void on_closed(struct plane_node_session *session)

@@ -3,33 +3,37 @@
 
 #include "controller/pace.h"
 
+#define POLL_MS 500
+
 static void at_first_it_reads_and_then_at_every_poll(void **state)
 {
-	struct plane_pace pace = { 0 };
+	struct plane_pace pace = { .poll_ms = POLL_MS };
 	struct plane_pace_step step = plane_pace_next(&pace, 1000);
 	assert_true(step.reads);
 	assert_false(step.notifies);
-	assert_int_equal(step.wait_ms, PLANE_PACE_POLL_MS);
-	step = plane_pace_next(&pace, 1000 + PLANE_PACE_POLL_MS - 1);
+	assert_int_equal(step.wait_ms, POLL_MS);
+	step = plane_pace_next(&pace, 1000 + POLL_MS - 1);
 	assert_false(step.reads);
 	assert_int_equal(step.wait_ms, 1);
-	step = plane_pace_next(&pace, 1000 + PLANE_PACE_POLL_MS);
+	step = plane_pace_next(&pace, 1000 + POLL_MS);
 	assert_true(step.reads);
 }
 
 static void news_of_others_are_read_at_once(void **state)
 {
-	struct plane_pace pace = { .poll_at_ms = 5000, .has_others_news = true };
+	struct plane_pace pace = {
+		.poll_ms = POLL_MS, .poll_at_ms = 5000, .has_others_news = true
+	};
 	struct plane_pace_step step = plane_pace_next(&pace, 1000);
 	assert_true(step.reads);
-	assert_int_equal(step.wait_ms, PLANE_PACE_POLL_MS);
+	assert_int_equal(step.wait_ms, POLL_MS);
 	step = plane_pace_next(&pace, 1001);
 	assert_false(step.reads);
 }
 
 static void the_first_own_news_are_notified_at_once_and_the_next_together(void **state)
 {
-	struct plane_pace pace = { .poll_at_ms = 5000, .has_own_news = true };
+	struct plane_pace pace = { .poll_ms = POLL_MS, .poll_at_ms = 5000, .has_own_news = true };
 	struct plane_pace_step step = plane_pace_next(&pace, 1000);
 	assert_true(step.notifies);
 	assert_false(step.reads);
@@ -48,7 +52,7 @@ static void the_first_own_news_are_notified_at_once_and_the_next_together(void *
 
 static void without_news_nobody_is_notified(void **state)
 {
-	struct plane_pace pace = { 0 };
+	struct plane_pace pace = { .poll_ms = POLL_MS };
 	for (int64_t now_ms = 1; now_ms < 3000; now_ms += 7)
 		assert_false(plane_pace_next(&pace, now_ms).notifies);
 }
