@@ -66,7 +66,7 @@ class Installation:
         self.haproxy = Process(directory, "haproxy", "haproxy", "-db", "-f", self.configure())
         place = Serve(directory)  # only its directory: no server is started
         place.import_image("echo", EXAMPLES / "echo.tar")
-        self.leaks = place.leaks
+        self.leaks, self.others = place.leaks, []
         node = ["--controller-url", self.api, "--cluster", self.cluster]
         self.drone = Process(directory, "drone", PLANE, "drone", *node, "--data-dir", place.data,
                              "--parked", "2", "--end-backends")
@@ -100,9 +100,9 @@ class Installation:
     def stop(self):
         """The nodes first: the drone ends its backends, and says so."""
         self.drone.stop(signal.SIGINT)
-        for process in (self.proxy, *self.controllers, self.haproxy):
+        for process in (self.proxy, *self.others, *self.controllers, self.haproxy):
             process.stop(signal.SIGTERM)
-        for process in (self.drone, self.proxy, *self.controllers):
+        for process in (self.drone, self.proxy, *self.others, *self.controllers):
             assert process.process.returncode == 0, f"{process.name}:\n{process.log()}"
             assert "ERROR: AddressSanitizer" not in process.log(), process.log()
 
@@ -115,14 +115,32 @@ class Installation:
             return len(nodes) == 2 and all(node["controller"] in controllers for node in nodes)
         return False
 
-    def connect(self, key):
-        body = {"key": {"name": key}, "spawn_config": {
+    def connect(self, key, user=None):
+        body = {"key": {"name": key}, "user": user, "spawn_config": {
             "cluster": self.cluster, "executable": {"image": "echo"}}}
         answer = request("POST", f"{self.api}/ctrl/connect", body)
         if answer.status in CUT:
             answer = request("POST", f"{self.api}/ctrl/connect", body)
         assert answer.status == 200, answer.body
         return answer.json()
+
+    def another_proxy(self, name, controller_url):
+        """Its port; it talks to this controller only."""
+        port = free_port()
+        process = Process(self.directory, name, PLANE, "proxy", "--controller-url", controller_url,
+                          "--cluster", self.cluster, "--host", "127.0.0.1", "--http-port", port,
+                          "--workers", "1")
+        self.others.append(process)
+        process.start()
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/ready", 200), 30, name)
+        return port
+
+    def open_link(self, port, token, status):
+        """A proxy at this port answers a request for the link so."""
+        return answers(f"http://127.0.0.1:{port}/{token}/", status, {"Host": self.cluster})
+
+    def open_tunnel(self, port, token):
+        return websockets.connect(f"ws://{self.cluster}/{token}/ws", host="127.0.0.1", port=port)
 
     def wait_status(self, backend, status):
         wait_until(lambda: request("GET", f"{self.api}/pub/b/{backend}/status").json()["status"] == status,
@@ -138,10 +156,14 @@ class Installation:
         wait_until(lambda: healthy(f"http://127.0.0.1:{self.ports[index]}"), 30, "the controller again")
 
 
-def healthy(url):
+def answers(url, status, headers=None):
     with contextlib.suppress(OSError):
-        return request("GET", f"{url}/pub/health").status == 200
+        return request("GET", url, headers=headers).status == status
     return False
+
+
+def healthy(url):
+    return answers(f"{url}/pub/health", 200)
 
 
 class Stream(threading.Thread):
@@ -214,7 +236,8 @@ def installation(tmp_path_factory):
                 print(f"---- {process.name}\n{process.log() if process.process else ''}")
             raise
         finally:
-            for process in (started.drone, started.proxy, *started.controllers, started.haproxy):
+            for process in (started.drone, started.proxy, *started.others, *started.controllers,
+                            started.haproxy):
                 process.stop(signal.SIGINT if process is started.drone else signal.SIGKILL)
 
 
@@ -259,6 +282,34 @@ def check_streams(installation, streams):
             assert reader.seen == [status for status, in stored]
         # each of them was cut at least once: they did not all sit at one that was never killed
         assert all(reader.resumed >= 2 for reader in readers)
+
+
+def test_a_revoked_link_stops_working_at_the_proxies_of_every_controller(installation):
+    proxies = [installation.another_proxy(f"{name}-proxy", f"http://127.0.0.1:{port}")
+               for name, port in zip(("one", "two"), installation.ports)]
+
+    async def story():
+        link = installation.connect("k", "alice")
+        installation.wait_status(link["backend_id"], "ready")
+        unused, others = installation.connect("k", "alice"), installation.connect("k", "bob")
+        async with contextlib.AsyncExitStack() as stack:
+            tunnels = {}
+            for port in proxies:
+                assert installation.open_link(port, link["token"], 200)  # known there from now on
+                for owner, token in (("alice", link["token"]), ("bob", others["token"])):
+                    tunnels[port, owner] = await stack.enter_async_context(
+                        installation.open_tunnel(port, token))
+                    assert await echo_once(tunnels[port, owner], "hello") == "hello"
+            revocation = {"backend_id": link["backend_id"], "user": "alice"}
+            assert request("POST", f"{installation.api}/ctrl/b/revoke", revocation).status == 200
+            for port in proxies:
+                await asyncio.wait_for(tunnels[port, "alice"].wait_closed(), 20)
+                for token in (link["token"], unused["token"]):
+                    assert installation.open_link(port, token, 410)
+                assert await echo_once(tunnels[port, "bob"], "still") == "still"
+                assert installation.open_link(port, others["token"], 200)
+
+    asyncio.run(story())
 
 
 def in_thread(function, *parameters):
