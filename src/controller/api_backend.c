@@ -9,7 +9,6 @@
 #include "base/text.h"
 #include "controller/drone_session.h"
 #include "controller/error_body.h"
-#include "controller/proxy_session.h"
 #include "controller/status_stream.h"
 #include "controller/terminate.h"
 
@@ -81,20 +80,6 @@ void plane_api_hard_terminate(struct plane_api_call *call)
 	terminate(call, PLANE_KIND_HARD);
 }
 
-struct revocation {
-	struct plane_controller *controller;
-	char backend[PLANE_NAME_SIZE];
-	char user[PLANE_TEXT_MAX + 1];
-};
-
-static void tell_proxies(void *data)
-{
-	struct revocation *revocation = data;
-	plane_proxy_broadcast_revoked(
-		revocation->controller, revocation->backend, revocation->user);
-	free(revocation);
-}
-
 void plane_api_revoke(struct plane_api_call *call)
 {
 	_cleanup_json_ json_t *body = plane_api_body(call);
@@ -107,22 +92,15 @@ void plane_api_revoke(struct plane_api_call *call)
 		plane_api_fail(call->response, PLANE_API_INVALID_TYPE, err.message);
 		return;
 	}
-	struct revocation *revocation = PLANE_NEW(struct revocation);
-	revocation->controller = call->controller;
-	bool is_possible =
-		plane_text_copy(revocation->backend, sizeof(revocation->backend), backend) &&
-		plane_text_copy(revocation->user, sizeof(revocation->user), user);
 	/* names that are too long belong to nobody: nothing to revoke, as for any unknown pair */
+	bool is_possible = strlen(backend) < PLANE_NAME_SIZE && strlen(user) <= PLANE_TEXT_MAX;
 	if (is_possible &&
 		plane_store_token_revoke(call->controller->store, backend, user, &err) < 0) {
-		free(revocation);
 		plane_api_fail_because(call->response, PLANE_API_REVOKE_FAILED, &err);
 		return;
 	}
 	if (is_possible)
-		plane_http_server_post(call->controller->server, tell_proxies, revocation);
-	else
-		free(revocation);
+		plane_hub_publish_revocation(call->controller->hub, backend, user);
 	plane_api_answer(call->response, json_string("Token revoked successfully"));
 }
 

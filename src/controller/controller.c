@@ -16,6 +16,7 @@
 #include "controller/api.h"
 #include "controller/cleanup.h"
 #include "controller/drone_session.h"
+#include "controller/follower.h"
 #include "controller/node_session.h"
 #include "controller/proxy_session.h"
 #include "controller/public_url.h"
@@ -42,6 +43,8 @@ const struct plane_controller_config plane_controller_config_defaults = {
 		.expire_ms = 60000 },
 	.termination_grace_ms = 30000,
 	.assume_lost_ms = 120000,
+	.action_tick_ms = 5000,
+	.feed_poll_ms = 500,
 };
 
 static int check_config(const struct plane_controller_config *config, struct plane_error *err)
@@ -68,10 +71,22 @@ static int check_config(const struct plane_controller_config *config, struct pla
 static void on_hub_event(void *data, const struct plane_hub_event *event)
 {
 	struct plane_controller *controller = data;
-	if (event->message)
+	switch (event->kind) {
+	case PLANE_HUB_STATE:
+		if (event->state.status == PLANE_TERMINATED)
+			plane_proxy_broadcast_removed(controller, event->backend);
+		break;
+	case PLANE_HUB_ACTION:
 		plane_drone_session_push(controller, event);
-	else if (event->state.status == PLANE_TERMINATED)
-		plane_proxy_broadcast_removed(controller, event->backend);
+		break;
+	case PLANE_HUB_REVOCATION:
+		plane_proxy_broadcast_revoked(controller, event->backend, event->user);
+		break;
+	case PLANE_HUB_MISSED:
+		plane_drone_sessions_look(controller);
+		plane_proxy_sessions_look(controller);
+		break;
+	}
 }
 
 /* ---- stopping ---- */
@@ -84,6 +99,7 @@ static void on_hub_closed(void *data)
 static void on_workers_closed(void *data)
 {
 	struct plane_controller *controller = data;
+	plane_follower_destroy(STEAL(controller->follower));
 	plane_hub_close(controller->hub, on_hub_closed, controller);
 }
 
@@ -286,6 +302,16 @@ static void go_offline(struct plane_controller *controller)
 		plane_warn("mark the controller as stopped: %s", err.message);
 }
 
+/* Before anything is served: what is read from the store later is then followed without a hole. */
+static int start_follower(struct plane_controller *controller, struct plane_error *err)
+{
+	if (!plane_store_is_shared(controller->store))
+		return 0;
+	controller->follower = plane_follower_create(controller->store, controller->name,
+		controller->config->feed_poll_ms, controller->hub, &controller->metrics, err);
+	return controller->follower ? 0 : err->code;
+}
+
 static int start_and_serve(struct plane_controller *controller, struct plane_error *err)
 {
 	const char *auth = controller->config->forward_auth;
@@ -301,6 +327,9 @@ static int start_and_serve(struct plane_controller *controller, struct plane_err
 	controller->hub = plane_hub_create(&controller->loop, err);
 	if (!controller->hub)
 		return err->code;
+	result = start_follower(controller, err);
+	if (result < 0)
+		return result;
 	controller->workers = plane_http_pool_create(&controller->loop, WORKERS, err);
 	if (!controller->workers)
 		return err->code;
@@ -319,6 +348,7 @@ static void release(struct plane_controller *controller)
 		plane_http_server_close(controller->server, NULL, NULL);
 	if (controller->workers)
 		plane_http_pool_close(controller->workers, NULL, NULL);
+	plane_follower_destroy(controller->follower);
 	if (controller->hub)
 		plane_hub_close(controller->hub, NULL, NULL);
 	(void)uv_run(&controller->loop, UV_RUN_DEFAULT);

@@ -25,6 +25,8 @@ struct plane_controller_config {
 	struct plane_lease_constants lease;
 	int termination_grace_ms; /* how long a drone lets a softly terminated backend live */
 	int assume_lost_ms;       /* a drone silent for so long is lost, and its backends */
+	int action_tick_ms;       /* how often a drone's pending actions are looked at */
+	int feed_poll_ms; /* how often other controllers' doings are looked at unless notified */
 };
 
 extern const struct plane_controller_config plane_controller_config_defaults;

@@ -1,5 +1,5 @@
-/* Actions of a drone: pushed at once, sent again every five seconds until they are acked, and
- * never twice in quick succession. */
+/* Actions of a drone: pushed at once, sent again with every tick (five seconds) until they are
+ * acked, and never twice in quick succession. */
 #include "controller/drone_internal.h"
 
 #include <string.h>
@@ -13,7 +13,7 @@
 #include "controller/sweep.h"
 
 /* A little less than the tick, so that jitter of the timer does not make it ten seconds. */
-#define SEND_AGAIN_AFTER_MS (PLANE_ACTION_TICK_MS - 500)
+#define SEND_AGAIN_AFTER_MS 4500
 /* Looked at in each round; many more than a healthy drone leaves unacked. */
 #define PENDING_MAX 1000
 
@@ -132,7 +132,7 @@ static void after_tick(struct plane_job *base, bool is_cancelled)
 void plane_drone_actions_tick(struct plane_drone_session *drone)
 {
 	if (drone->is_tick_running)
-		return; /* the store is slow */
+		return; /* the store is slow; or the next tick is near */
 	struct tick_job *job = PLANE_NEW(struct tick_job);
 	job->base.run = run_tick;
 	job->base.done = after_tick;

@@ -242,12 +242,24 @@ static void on_tick(uv_timer_t *timer)
 	plane_drone_actions_tick(drone);
 }
 
+static const struct plane_node_role drone_role;
+
 static void on_registered(struct plane_node_session *session)
 {
 	plane_metrics_add(&session->controller->metrics, PLANE_METRIC_DRONE_SESSIONS, 1);
 	plane_drone_registry_put(session->controller->drones, session->node_id, session->has_logs);
-	(void)uv_timer_start(&session->timer, on_tick, PLANE_ACTION_TICK_MS, PLANE_ACTION_TICK_MS);
+	uint64_t tick_ms = (uint64_t)session->controller->config->action_tick_ms;
+	(void)uv_timer_start(&session->timer, on_tick, tick_ms, tick_ms);
 	plane_drone_actions_tick((struct plane_drone_session *)session);
+}
+
+void plane_drone_sessions_look(struct plane_controller *controller)
+{
+	struct plane_node_session *session, *next;
+	DL_FOREACH_SAFE (controller->sessions, session, next) {
+		if (session->role == &drone_role && session->phase == PLANE_SESSION_SERVING)
+			plane_drone_actions_tick((struct plane_drone_session *)session);
+	}
 }
 
 static void on_closed(struct plane_node_session *session)

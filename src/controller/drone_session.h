@@ -12,6 +12,9 @@ struct plane_node_session *plane_drone_session_create(struct plane_controller *c
 void plane_drone_session_push(
 	struct plane_controller *controller, const struct plane_hub_event *event);
 
+/** Looks now for the pending actions of each connected drone. */
+void plane_drone_sessions_look(struct plane_controller *controller);
+
 /** Asks the drone for the log of a backend and feeds `stream` with it; ends the stream when that
  *  drone is not connected any more. */
 void plane_drone_session_stream_log(struct plane_controller *controller, int64_t drone_id,

@@ -7,6 +7,7 @@
 #include <utlist.h>
 
 #include "base/alloc.h"
+#include "base/cleanup.h"
 #include "base/text.h"
 #include "net/wake.h"
 
@@ -30,6 +31,8 @@ struct plane_hub {
 	struct plane_hub_waiter *waiters;
 	int waiter_count, waiter_limit;
 	bool is_stopping;
+	void (*on_published)(void *data);
+	void *published_data;
 
 	/* loop thread only: */
 	struct topic *topics;
@@ -40,16 +43,29 @@ struct plane_hub {
 	void *closed_data;
 };
 
-static void deliver_to_topic(struct plane_hub *hub, const struct plane_hub_event *event)
+static void deliver_to_topic(
+	struct plane_hub *hub, const char *backend, const struct plane_hub_event *event)
 {
 	struct topic *topic = NULL;
-	HASH_FIND_STR(hub->topics, event->backend, topic);
+	HASH_FIND_STR(hub->topics, backend, topic);
 	hub->delivery_next = topic ? topic->subscriptions : NULL;
 	while (hub->delivery_next) {
 		struct plane_hub_subscription *subscription = hub->delivery_next;
 		hub->delivery_next = subscription->next;
 		subscription->on_event(subscription->data, event);
 	}
+}
+
+/* Subscribers may leave meanwhile, and take their topic with them. */
+static void deliver_to_all(struct plane_hub *hub, const struct plane_hub_event *event)
+{
+	size_t count = 0, total = HASH_COUNT(hub->topics);
+	_cleanup_free_ char *backends = plane_alloc_zero(total + 1, PLANE_NAME_SIZE);
+	struct topic *topic, *next;
+	HASH_ITER (hh, hub->topics, topic, next)
+		memcpy(backends + PLANE_NAME_SIZE * count++, topic->backend, PLANE_NAME_SIZE);
+	for (size_t i = 0; i < total; i++)
+		deliver_to_topic(hub, backends + PLANE_NAME_SIZE * i, event);
 }
 
 static struct queued_event *take_queue(struct plane_hub *hub)
@@ -66,11 +82,15 @@ static void deliver_queue(struct plane_hub *hub, bool is_delivered)
 	struct queued_event *queued = take_queue(hub);
 	while (queued) {
 		struct queued_event *next = queued->next;
+		const struct plane_hub_event *event = &queued->event;
 		if (is_delivered && hub->on_event)
-			hub->on_event(hub->data, &queued->event);
-		if (is_delivered && !queued->event.message)
-			deliver_to_topic(hub, &queued->event);
+			hub->on_event(hub->data, event);
+		if (is_delivered && event->kind == PLANE_HUB_STATE)
+			deliver_to_topic(hub, event->backend, event);
+		if (is_delivered && event->kind == PLANE_HUB_MISSED)
+			deliver_to_all(hub, event);
 		free(queued->event.message);
+		free(queued->event.user);
 		free(queued);
 		queued = next;
 	}
@@ -121,47 +141,73 @@ void plane_hub_close(struct plane_hub *hub, void (*on_closed)(void *data), void 
 	plane_wake_close(&hub->wake, on_wake_closed);
 }
 
-static void push(struct plane_hub *hub, struct queued_event *queued)
+/* With the mutex held. */
+static void wake_waiters(struct plane_hub *hub, const struct plane_hub_event *event)
 {
+	bool wakes = false;
+	struct plane_hub_waiter *waiter;
+	bool is_end = event->kind == PLANE_HUB_STATE && event->state.status == PLANE_TERMINATED;
+	DL_FOREACH (hub->waiters, waiter) {
+		if (event->kind == PLANE_HUB_MISSED ||
+			(is_end && strcmp(waiter->backend, event->backend) == 0))
+			waiter->has_ended = wakes = true;
+	}
+	if (wakes)
+		uv_cond_broadcast(&hub->waiters_changed);
+}
+
+void plane_hub_relay(struct plane_hub *hub, const struct plane_hub_event *owned_event)
+{
+	struct queued_event *queued = PLANE_NEW(struct queued_event);
+	queued->event = *owned_event;
 	uv_mutex_lock(&hub->mutex);
 	if (hub->queue_last)
 		hub->queue_last->next = queued;
 	else
 		hub->queue_first = queued;
 	hub->queue_last = queued;
-	bool wakes = false;
-	struct plane_hub_waiter *waiter;
-	if (!queued->event.message && queued->event.state.status == PLANE_TERMINATED) {
-		DL_FOREACH (hub->waiters, waiter) {
-			if (strcmp(waiter->backend, queued->event.backend) == 0)
-				waiter->has_ended = wakes = true;
-		}
-	}
-	if (wakes)
-		uv_cond_broadcast(&hub->waiters_changed);
+	wake_waiters(hub, &queued->event);
 	uv_mutex_unlock(&hub->mutex);
 	plane_wake_send(&hub->wake);
+}
+
+static void publish(struct plane_hub *hub, const char *backend, struct plane_hub_event *owned_event)
+{
+	(void)plane_text_copy(owned_event->backend, PLANE_NAME_SIZE, backend); /* it exists */
+	plane_hub_relay(hub, owned_event);
+	if (hub->on_published)
+		hub->on_published(hub->published_data);
 }
 
 void plane_hub_publish_state(struct plane_hub *hub, const char *backend,
 	const struct plane_backend_state *state, int64_t time_ms)
 {
-	struct queued_event *queued = PLANE_NEW(struct queued_event);
-	(void)plane_text_copy(queued->event.backend, PLANE_NAME_SIZE, backend);
-	queued->event.state = *state;
-	queued->event.time_ms = time_ms;
-	push(hub, queued);
+	struct plane_hub_event event = {
+		.kind = PLANE_HUB_STATE, .state = *state, .time_ms = time_ms
+	};
+	publish(hub, backend, &event);
 }
 
 void plane_hub_publish_action(struct plane_hub *hub, const char *backend, const char *action_id,
 	int64_t drone_id, char *owned_message)
 {
-	struct queued_event *queued = PLANE_NEW(struct queued_event);
-	(void)plane_text_copy(queued->event.backend, PLANE_NAME_SIZE, backend);
-	(void)plane_text_copy(queued->event.action_id, PLANE_NAME_SIZE, action_id);
-	queued->event.drone_id = drone_id;
-	queued->event.message = owned_message;
-	push(hub, queued);
+	struct plane_hub_event event = {
+		.kind = PLANE_HUB_ACTION, .drone_id = drone_id, .message = owned_message
+	};
+	(void)plane_text_copy(event.action_id, PLANE_NAME_SIZE, action_id); /* a name of ours */
+	publish(hub, backend, &event);
+}
+
+void plane_hub_publish_revocation(struct plane_hub *hub, const char *backend, const char *user)
+{
+	struct plane_hub_event event = { .kind = PLANE_HUB_REVOCATION, .user = plane_strdup(user) };
+	publish(hub, backend, &event);
+}
+
+void plane_hub_set_outlet(struct plane_hub *hub, void (*on_published)(void *data), void *data)
+{
+	hub->on_published = on_published;
+	hub->published_data = data;
 }
 
 void plane_hub_subscribe(struct plane_hub *hub, struct plane_hub_subscription *subscription,

@@ -20,6 +20,7 @@
 
 #define PLANE_NODE_UNHEALTHY_MS 45000 /* silent for so long, a drone gets no new backends */
 
+struct plane_follower;
 struct plane_node_session;
 
 struct plane_controller {
@@ -30,6 +31,7 @@ struct plane_controller {
 	/* thread-safe parts, for pool threads too */
 	struct plane_store *store;
 	struct plane_hub *hub;
+	struct plane_follower *follower; /* NULL: the store is not shared */
 	struct plane_drone_registry *drones;
 	struct plane_forward_auth *auth; /* NULL: nobody else is asked */
 	struct plane_access *access;     /* NULL: everybody may */

@@ -43,6 +43,12 @@ static const struct {
 		"Terminations ordered for idleness or lifetime." },
 	[PLANE_METRIC_LOST] = { "plane_backends_lost_total", "", "counter",
 		"Backends given up because their drone is lost." },
+	[PLANE_METRIC_FEED_READS] = { "plane_feed_reads_total", "", "counter",
+		"Looks at what other controllers did." },
+	[PLANE_METRIC_FEED_EVENTS] = { "plane_feed_events_total", "", "counter",
+		"What other controllers did and this one was to know." },
+	[PLANE_METRIC_NOTIFICATIONS] = { "plane_notifications_total", "", "counter",
+		"Notifications to other controllers." },
 };
 
 void plane_metrics_add(struct plane_metrics *metrics, enum plane_metric metric, int64_t count)

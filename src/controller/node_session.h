@@ -12,7 +12,6 @@
 #include "model/messages.h"
 
 #define PLANE_CLUSTER_SIZE (PLANE_TEXT_MAX + 1)
-#define PLANE_ACTION_TICK_MS 5000
 
 struct plane_node_session;
 

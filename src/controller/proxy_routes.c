@@ -22,8 +22,10 @@ enum wait_phase {
 
 struct plane_route_wait {
 	char token[PLANE_TOKEN_SIZE];
+	int64_t number; /* tells it from an earlier one for the same token */
 	struct plane_proxy_session *proxy;
 	enum wait_phase phase;
+	bool is_stale; /* a revocation came while the store was asked: ask it again */
 	int64_t since_ms;
 	struct plane_hub_subscription subscription;
 	struct plane_store_route route; /* valid from WAIT_CONFIRM on */
@@ -34,6 +36,7 @@ struct route_job {
 	struct plane_job base;
 	struct plane_proxy_session *proxy;
 	char token[PLANE_TOKEN_SIZE];
+	int64_t number; /* of the wait */
 	bool is_found;
 	struct plane_store_route route; /* owned */
 };
@@ -83,11 +86,6 @@ static bool decide(struct plane_route_wait *wait, const struct plane_backend_sta
 	return true;
 }
 
-static void on_state(void *data, const struct plane_hub_event *event)
-{
-	(void)decide(data, &event->state);
-}
-
 static enum plane_job_result run_lookup(struct plane_job *base)
 {
 	struct route_job *job = (struct route_job *)base;
@@ -103,6 +101,15 @@ static enum plane_job_result run_lookup(struct plane_job *base)
 
 static void look_up(struct plane_route_wait *wait);
 
+static void on_event(void *data, const struct plane_hub_event *event)
+{
+	struct plane_route_wait *wait = data;
+	if (event->kind == PLANE_HUB_STATE)
+		(void)decide(wait, &event->state);
+	else
+		look_up(wait);
+}
+
 static void after_first_lookup(struct plane_route_wait *wait, struct route_job *job)
 {
 	wait->route = job->route;
@@ -111,7 +118,7 @@ static void after_first_lookup(struct plane_route_wait *wait, struct route_job *
 		return;
 	wait->phase = WAIT_CONFIRM;
 	plane_hub_subscribe(wait->proxy->base.controller->hub, &wait->subscription,
-		wait->route.backend, on_state, wait);
+		wait->route.backend, on_event, wait);
 	look_up(wait);
 }
 
@@ -119,14 +126,17 @@ static void after_lookup(struct plane_job *base, bool is_cancelled)
 {
 	struct route_job *job = (struct route_job *)base;
 	struct plane_route_wait *wait = find_wait(job->proxy, job->token);
-	/* no wait: answered by an event meanwhile, or the session is over */
-	if (wait && !is_cancelled) {
+	/* no wait, or another: answered by an event meanwhile, or the session is over */
+	if (wait && wait->number == job->number && !is_cancelled) {
 		if (!job->is_found) {
 			send_route(job->proxy, job->token, NULL, NULL);
 			forget(wait);
+		} else if (wait->phase == WAIT_LOOKUP && wait->is_stale) {
+			wait->is_stale = false;
+			look_up(wait);
 		} else if (wait->phase == WAIT_LOOKUP) {
 			after_first_lookup(wait, job);
-		} else if (wait->phase == WAIT_CONFIRM && !decide(wait, &job->route.state)) {
+		} else if (!decide(wait, &job->route.state)) {
 			wait->phase = WAIT_EVENT;
 		}
 	}
@@ -141,6 +151,7 @@ static void look_up(struct plane_route_wait *wait)
 	job->base.done = after_lookup;
 	job->proxy = wait->proxy;
 	memcpy(job->token, wait->token, sizeof(job->token));
+	job->number = wait->number;
 	(void)plane_node_session_submit(&wait->proxy->base, &job->base); /* closes when it cannot */
 }
 
@@ -161,11 +172,27 @@ void plane_proxy_routes_ask(struct plane_proxy_session *proxy, const char *token
 	}
 	struct plane_route_wait *wait = PLANE_NEW(struct plane_route_wait);
 	(void)plane_text_copy(wait->token, sizeof(wait->token), token);
+	wait->number = ++proxy->last_wait_number;
 	wait->proxy = proxy;
 	wait->since_ms = plane_clock_boot_ms();
 	HASH_ADD_STR(proxy->waits, token, wait);
 	plane_metrics_add(&controller->metrics, PLANE_METRIC_ROUTES_WAITING, 1);
 	look_up(wait);
+}
+
+void plane_proxy_routes_revoked(
+	struct plane_proxy_session *proxy, const char *backend, const char *user)
+{
+	struct plane_route_wait *wait, *next;
+	HASH_ITER (hh, proxy->waits, wait, next) {
+		if (wait->phase == WAIT_LOOKUP) {
+			wait->is_stale = true;
+		} else if (wait->route.user && strcmp(wait->route.backend, backend) == 0 &&
+			   strcmp(wait->route.user, user) == 0) {
+			send_route(proxy, wait->token, NULL, NULL);
+			forget(wait);
+		}
+	}
 }
 
 void plane_proxy_routes_tick(struct plane_proxy_session *proxy)

@@ -10,12 +10,16 @@
 
 /* How long a certificate lease lasts (reference section 3). */
 #define CERT_LEASE_MS 60000
+#define TICK_MS 5000
+/* Told again when some may have been missed. */
+#define REVOCATIONS_AGAIN_MS 60000
 
 struct message_job {
 	struct plane_job base;
 	struct plane_proxy_session *proxy;
-	json_t *json; /* the message borrows from it */
+	json_t *json; /* the message borrows from it; NULL for one of our own */
 	struct plane_proxy_message message;
+	struct plane_store_revocations revocations;
 	bool is_accepted; /* keep-alive: the backend lives; certificates: as answered */
 };
 
@@ -43,12 +47,31 @@ static enum plane_job_result run_message(struct plane_job *base)
 	case PLANE_PROXY_CERT_RELEASE:
 		result = plane_store_cert_release(store, session->cluster, session->node_id, &err);
 		break;
+	case PLANE_PROXY_REVOKED_SINCE:
+		result = plane_store_revocations(
+			store, job->message.since_ms, &job->revocations, &err);
+		if (result < 0 && !atomic_load(&session->is_gone)) {
+			plane_warn("revocations for %s: %s", session->name, err.message);
+			return PLANE_JOB_RETRY; /* it would not ask again */
+		}
+		break;
 	case PLANE_PROXY_ROUTE_INFO_REQUEST:
 		break; /* never submitted */
 	}
 	if (result < 0)
 		plane_warn("message of %s: %s", session->name, err.message);
 	return PLANE_JOB_DONE; /* keep-alives come again; a certificate request is answered no */
+}
+
+static void tell_revocations(struct message_job *job)
+{
+	struct plane_node_session *session = &job->proxy->base;
+	for (size_t i = 0; i < job->revocations.count && session->has_revoke; i++) {
+		struct plane_proxy_order order = { .kind = PLANE_ORDER_REVOKE_TOKENS,
+			.backend = job->revocations.entries[i].backend,
+			.user = job->revocations.entries[i].user };
+		plane_node_session_send(session, plane_proxy_order_write(&order));
+	}
 }
 
 static void answer(struct message_job *job)
@@ -67,6 +90,9 @@ static void answer(struct message_job *job)
 	case PLANE_PROXY_CERT_SET_TXT:
 		order.kind = PLANE_ORDER_CERT_TXT_RESPONSE;
 		break;
+	case PLANE_PROXY_REVOKED_SINCE:
+		tell_revocations(job);
+		return;
 	case PLANE_PROXY_CERT_RELEASE:
 	case PLANE_PROXY_ROUTE_INFO_REQUEST:
 		return;
@@ -79,8 +105,21 @@ static void after_message(struct plane_job *base, bool is_cancelled)
 	struct message_job *job = (struct message_job *)base;
 	if (!is_cancelled && job->proxy->base.phase == PLANE_SESSION_SERVING)
 		answer(job);
+	plane_store_revocations_finish(&job->revocations);
 	json_decref(job->json);
 	free(job);
+}
+
+static void submit(
+	struct plane_proxy_session *proxy, const json_t *json, struct plane_proxy_message message)
+{
+	struct message_job *job = PLANE_NEW(struct message_job);
+	job->base.run = run_message;
+	job->base.done = after_message;
+	job->proxy = proxy;
+	job->json = json_incref((json_t *)json); /* NULL stays NULL */
+	job->message = message;
+	(void)plane_node_session_submit(&proxy->base, &job->base); /* closes when it cannot */
 }
 
 static void on_message(struct plane_node_session *session, const json_t *json)
@@ -98,13 +137,7 @@ static void on_message(struct plane_node_session *session, const json_t *json)
 	}
 	if (message.kind == PLANE_PROXY_KEEP_ALIVE)
 		plane_metrics_add(&session->controller->metrics, PLANE_METRIC_KEEP_ALIVES, 1);
-	struct message_job *job = PLANE_NEW(struct message_job);
-	job->base.run = run_message;
-	job->base.done = after_message;
-	job->proxy = proxy;
-	job->json = json_incref((json_t *)json);
-	job->message = message;
-	(void)plane_node_session_submit(session, &job->base); /* closes when it cannot */
+	submit(proxy, json, message);
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -115,7 +148,7 @@ static void on_tick(uv_timer_t *timer)
 static void on_registered(struct plane_node_session *session)
 {
 	plane_metrics_add(&session->controller->metrics, PLANE_METRIC_PROXY_SESSIONS, 1);
-	(void)uv_timer_start(&session->timer, on_tick, PLANE_ACTION_TICK_MS, PLANE_ACTION_TICK_MS);
+	(void)uv_timer_start(&session->timer, on_tick, TICK_MS, TICK_MS);
 }
 
 static void on_closed(struct plane_node_session *session)
@@ -129,8 +162,11 @@ static void free_session(struct plane_node_session *session)
 	free(session);
 }
 
+static const char *const extensions[] = { PLANE_EXTENSION_REVOKED_SINCE, NULL };
+
 static const struct plane_node_role proxy_role = {
 	.kind = PLANE_NODE_PROXY,
+	.extensions = extensions,
 	.on_registered = on_registered,
 	.on_message = on_message,
 	.on_closed = on_closed,
@@ -166,7 +202,24 @@ void plane_proxy_broadcast_removed(struct plane_controller *controller, const ch
 void plane_proxy_broadcast_revoked(
 	struct plane_controller *controller, const char *backend, const char *user)
 {
+	struct plane_node_session *session;
+	DL_FOREACH (controller->sessions, session) {
+		if (session->role == &proxy_role && session->phase == PLANE_SESSION_SERVING)
+			plane_proxy_routes_revoked(
+				(struct plane_proxy_session *)session, backend, user);
+	}
 	broadcast(controller,
 		&(struct plane_proxy_order){
 			.kind = PLANE_ORDER_REVOKE_TOKENS, .backend = backend, .user = user });
+}
+
+void plane_proxy_sessions_look(struct plane_controller *controller)
+{
+	struct plane_node_session *session, *next;
+	DL_FOREACH_SAFE (controller->sessions, session, next) {
+		if (session->role == &proxy_role && session->phase == PLANE_SESSION_SERVING)
+			submit((struct plane_proxy_session *)session, NULL,
+				(struct plane_proxy_message){ .kind = PLANE_PROXY_REVOKED_SINCE,
+					.since_ms = REVOCATIONS_AGAIN_MS });
+	}
 }

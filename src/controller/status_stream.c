@@ -1,5 +1,6 @@
 /* One stream of status entries. Subscribes first and reads the history then, so that nothing
- * between is missed; what is not later than the last one sent is dropped. */
+ * between is missed; what is not later than the last one sent is dropped. An event that may not be
+ * the next one (another controller stored those before it) sends the stream to the history too. */
 #include "controller/status_stream.h"
 
 #include <string.h>
@@ -19,10 +20,8 @@ struct status_stream {
 	struct plane_strand *strand;
 	uv_timer_t keep_alive_timer;
 	struct plane_hub_subscription subscription;
-	bool is_history_sent;
-	/* events that came before the history; there are few statuses */
-	struct plane_hub_event early[8];
-	size_t early_count;
+	bool is_reading; /* the history */
+	bool is_behind;  /* something came meanwhile: read it once more */
 };
 
 struct history_job {
@@ -75,13 +74,19 @@ static void write_entry(
 		plane_http_stream_end(status->stream);
 }
 
+static void read_history(struct status_stream *status);
+
 static void on_event(void *data, const struct plane_hub_event *event)
 {
 	struct status_stream *status = data;
-	if (status->is_history_sent)
+	int next = (int)plane_backend_status_next((enum plane_backend_status)status->last_status);
+	if (event->kind == PLANE_HUB_STATE && (int)event->state.status <= status->last_status)
+		return;
+	if (event->kind == PLANE_HUB_STATE && !status->is_reading &&
+		(int)event->state.status == next)
 		write_entry(status, &event->state, event->time_ms);
-	else if (status->early_count < sizeof(status->early) / sizeof(status->early[0]))
-		status->early[status->early_count++] = *event;
+	else
+		read_history(status);
 }
 
 static enum plane_job_result run_history(struct plane_job *base)
@@ -100,6 +105,8 @@ static void after_history(struct plane_job *base, bool is_cancelled)
 {
 	struct history_job *job = (struct history_job *)base;
 	struct status_stream *status = job->status;
+	bool is_behind = status->is_behind;
+	status->is_reading = status->is_behind = false;
 	if (!is_cancelled) {
 		/* resumed after the end: nothing will ever come */
 		if (status->stream && status->last_status >= PLANE_TERMINATED)
@@ -107,12 +114,25 @@ static void after_history(struct plane_job *base, bool is_cancelled)
 		for (size_t i = 0; i < job->history.count; i++)
 			write_entry(status, &job->history.entries[i].state,
 				job->history.entries[i].time_ms);
-		status->is_history_sent = true;
-		for (size_t i = 0; i < status->early_count; i++)
-			write_entry(status, &status->early[i].state, status->early[i].time_ms);
+		if (is_behind && status->stream)
+			read_history(status);
 	}
 	plane_store_history_finish(&job->history);
 	free(job);
+}
+
+static void read_history(struct status_stream *status)
+{
+	if (status->is_reading) {
+		status->is_behind = true;
+		return;
+	}
+	status->is_reading = true;
+	struct history_job *job = PLANE_NEW(struct history_job);
+	job->base.run = run_history;
+	job->base.done = after_history;
+	job->status = status;
+	(void)plane_strand_submit(status->strand, &job->base); /* it is the only one */
 }
 
 static void on_start(void *data, struct plane_http_stream *stream)
@@ -129,11 +149,7 @@ static void on_start(void *data, struct plane_http_stream *stream)
 	plane_http_stream_on_closed(stream, on_stream_closed, status);
 	plane_hub_subscribe(
 		controller->hub, &status->subscription, status->backend, on_event, status);
-	struct history_job *job = PLANE_NEW(struct history_job);
-	job->base.run = run_history;
-	job->base.done = after_history;
-	job->status = status;
-	(void)plane_strand_submit(status->strand, &job->base); /* a new strand takes it */
+	read_history(status);
 }
 
 void plane_status_stream_answer(struct plane_controller *controller, const char *backend,

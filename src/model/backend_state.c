@@ -46,6 +46,14 @@ bool plane_backend_status_parse(const char *text, enum plane_backend_status *sta
 	return false;
 }
 
+enum plane_backend_status plane_backend_status_next(enum plane_backend_status status)
+{
+	for (size_t i = 0; i < COUNT(statuses); i++)
+		if (statuses[i].status > status)
+			return statuses[i].status;
+	return 0;
+}
+
 const char *plane_termination_kind_text(enum plane_termination_kind kind)
 {
 	return kinds[kind];

@@ -51,6 +51,8 @@ struct plane_backend_state {
 
 const char *plane_backend_status_text(enum plane_backend_status status);
 bool plane_backend_status_parse(const char *text, enum plane_backend_status *status);
+/** The first one that can come after it; 0 after `terminated`. Before all others (0): scheduled. */
+enum plane_backend_status plane_backend_status_next(enum plane_backend_status status);
 /** "soft", "hard"; NULL for NONE. */
 const char *plane_termination_kind_text(enum plane_termination_kind kind);
 bool plane_termination_kind_parse(const char *text, enum plane_termination_kind *kind);

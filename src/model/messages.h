@@ -13,9 +13,10 @@
 #include "model/backend_state.h"
 
 /* Extensions in the handshake. */
-#define PLANE_EXTENSION_LOGS "logs"             /* drone: LogsRequest, LogsChunk, LogsCancel */
-#define PLANE_EXTENSION_REVOKE "revoke"         /* proxy: RevokeTokens */
-#define PLANE_EXTENSION_RENEW_KEYS "renew-keys" /* controller: RenewKeys, and its answer */
+#define PLANE_EXTENSION_LOGS "logs"     /* drone: LogsRequest, LogsChunk, LogsCancel */
+#define PLANE_EXTENSION_REVOKE "revoke" /* proxy: RevokeTokens */
+#define PLANE_EXTENSION_REVOKED_SINCE "revoked-since" /* controller: RevokedSince */
+#define PLANE_EXTENSION_RENEW_KEYS "renew-keys"       /* controller: RenewKeys, and its answer */
 #define PLANE_EXTENSION_NO_METRICS "no-metrics" /* controller: has no use for BackendMetrics */
 
 #define PLANE_EXTENSIONS_MAX 8
@@ -125,6 +126,7 @@ enum plane_proxy_message_kind {
 	PLANE_PROXY_CERT_LEASE_REQUEST,
 	PLANE_PROXY_CERT_SET_TXT,
 	PLANE_PROXY_CERT_RELEASE,
+	PLANE_PROXY_REVOKED_SINCE, /* extension: answered by a RevokeTokens for each */
 };
 
 struct plane_proxy_message {
@@ -132,6 +134,7 @@ struct plane_proxy_message {
 	const char *token;     /* route info request */
 	const char *backend;   /* keep alive */
 	const char *txt_value; /* set txt */
+	int64_t since_ms; /* revoked since: how long ago a revocation may not have been heard */
 };
 
 json_t *plane_proxy_message_write(const struct plane_proxy_message *message);

@@ -21,6 +21,8 @@ json_t *plane_proxy_message_write(const struct plane_proxy_message *m)
 			m->txt_value);
 	case PLANE_PROXY_CERT_RELEASE:
 		return json_pack("{s:s}", "CertManagerRequest", "ReleaseCertLease");
+	case PLANE_PROXY_REVOKED_SINCE:
+		return json_pack("{s:{s:I}}", "RevokedSince", "since_ms", (json_int_t)m->since_ms);
 	}
 	return NULL;
 }
@@ -59,6 +61,11 @@ static int read_message_content(const char *tag, const json_t *content,
 		m->kind = PLANE_PROXY_KEEP_ALIVE;
 		m->backend = json_string_value(content);
 		return m->backend ? 0 : plane_error_set(err, EPROTO, "expected a string");
+	}
+	if (strcmp(tag, "RevokedSince") == 0) {
+		m->kind = PLANE_PROXY_REVOKED_SINCE;
+		return plane_json_get_int(
+			content, "since_ms", PLANE_JSON_REQUIRED, 0, INT64_MAX, &m->since_ms, err);
 	}
 	if (strcmp(tag, "CertManagerRequest") == 0)
 		return read_cert_request(content, m, err);

@@ -54,7 +54,8 @@ struct plane_channel {
 	char *path;
 	char *handshake; /* JSON */
 	struct plane_channel_listener listener;
-	struct link *link; /* the present attempt */
+	struct link *link;   /* the present attempt */
+	int64_t heard_at_ms; /* on the connection before the present one; 0: there was none */
 	int64_t backoff_ms;
 	bool was_failure_logged;
 	void (*on_closed)(void *data);
@@ -109,6 +110,8 @@ static void fail_link(struct link *link, const char *why)
 	if (!channel)
 		return;
 	bool was_connected = link->phase == LINK_CONNECTED;
+	if (was_connected)
+		channel->heard_at_ms = link->heard_at_ms;
 	give_up_link(link);
 	if (was_connected)
 		plane_warn("lost the controller at %s: %s", channel->url.authority, why);
@@ -446,6 +449,11 @@ struct plane_channel *plane_channel_connect(uv_loop_t *loop, const char *control
 bool plane_channel_is_connected(const struct plane_channel *channel)
 {
 	return channel->link && channel->link->phase == LINK_CONNECTED;
+}
+
+int64_t plane_channel_silence_ms(const struct plane_channel *channel)
+{
+	return channel->heard_at_ms ? (int64_t)uv_now(channel->loop) - channel->heard_at_ms : -1;
 }
 
 bool plane_channel_send(struct plane_channel *channel, json_t *owned_message)

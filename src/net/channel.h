@@ -45,6 +45,9 @@ struct plane_channel *plane_channel_connect(uv_loop_t *loop, const char *control
 bool plane_channel_send(struct plane_channel *channel, json_t *owned_message);
 
 bool plane_channel_is_connected(const struct plane_channel *channel);
+/** Since when nothing was heard on the connection that was lost last, in milliseconds: what the
+ * peer sent from then on may be lost. -1 when none was lost yet. */
+int64_t plane_channel_silence_ms(const struct plane_channel *channel);
 
 /** Sends a Close frame if connected and stops reconnecting; `on_closed` (may be NULL) is called
  *  when the channel is freed. No other callback comes after this call. */

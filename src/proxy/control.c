@@ -15,6 +15,8 @@
 #include "net/wake.h"
 
 #define LOOK_MS 7000
+/* From a revocation to the controller's telling of it. */
+#define REVOCATION_DELAY_MS 5000
 
 struct errand {
 	struct errand *next;
@@ -138,12 +140,24 @@ static void on_message(void *data, const json_t *json)
 	}
 }
 
+/* Routes are asked for anew, but open tunnels may be of a user whose tokens were revoked while
+ * nobody could tell it here. */
+static void ask_revoked(struct plane_control *control, const struct plane_handshake *peer)
+{
+	int64_t silence_ms = plane_channel_silence_ms(control->channel);
+	struct plane_proxy_message message = { .kind = PLANE_PROXY_REVOKED_SINCE,
+		.since_ms = silence_ms + REVOCATION_DELAY_MS };
+	if (silence_ms >= 0 && plane_handshake_has(peer, PLANE_EXTENSION_REVOKED_SINCE))
+		(void)plane_channel_send(control->channel, plane_proxy_message_write(&message));
+}
+
 static void on_connected(void *data, const struct plane_handshake *peer)
 {
 	struct plane_control *control = data;
 	plane_info("connected to controller %s", peer->name);
 	atomic_store(&control->shared->is_connected, true);
 	plane_routes_renew(control->shared->routes);
+	ask_revoked(control, peer);
 	if (!control->was_connected)
 		control->listener.on_connected(control->listener.data);
 	control->was_connected = true;

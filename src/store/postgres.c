@@ -111,7 +111,8 @@ int plane_postgres_migrate(struct plane_store *base, struct plane_error *err)
 	struct plane_postgres_store *store = PLANE_POSTGRES_STORE(base);
 	struct plane_pg own = { 0 };
 	int64_t version = 0, since_ms;
-	int result = plane_pg_connect(&own, store->pool.url, &store->pool.statistics, err);
+	int result = plane_pg_connect(
+		&own, store->pool.url, store->pool.origin, &store->pool.statistics, err);
 	if (result == 0)
 		result = read_version(&own, &version, err);
 	if (result == 0)
@@ -173,6 +174,7 @@ static const struct plane_store_impl postgres_impl = {
 	.keys_renew = plane_postgres_keys_renew,
 	.token_create = plane_postgres_token_create,
 	.token_revoke = plane_postgres_token_revoke,
+	.revocations = plane_postgres_revocations,
 	.spawn = plane_postgres_spawn,
 	.backend_find = plane_postgres_backend_find,
 	.backend_update = plane_postgres_backend_update,
@@ -186,6 +188,7 @@ static const struct plane_store_impl postgres_impl = {
 	.terminate = plane_postgres_terminate,
 	.sweep_candidates = plane_postgres_sweep_candidates,
 	.mark_lost = plane_postgres_mark_lost,
+	.feed_open = plane_postgres_feed_open,
 	.cleanup_tokens = plane_postgres_cleanup_tokens,
 	.cleanup_backends = plane_postgres_cleanup_backends,
 	.cert_lease = plane_postgres_cert_lease,

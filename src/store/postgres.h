@@ -49,6 +49,7 @@ PLANE_POSTGRES_FUNCTION(spawn);
 /* postgres_tokens.c */
 PLANE_POSTGRES_FUNCTION(token_create);
 PLANE_POSTGRES_FUNCTION(token_revoke);
+PLANE_POSTGRES_FUNCTION(revocations);
 PLANE_POSTGRES_FUNCTION(route_find);
 PLANE_POSTGRES_FUNCTION(cleanup_tokens);
 /* postgres_backends.c */
@@ -67,6 +68,8 @@ PLANE_POSTGRES_FUNCTION(action_ack);
 PLANE_POSTGRES_FUNCTION(terminate);
 PLANE_POSTGRES_FUNCTION(sweep_candidates);
 PLANE_POSTGRES_FUNCTION(mark_lost);
+/* postgres_events.c */
+PLANE_POSTGRES_FUNCTION(feed_open);
 /* postgres_certificates.c */
 PLANE_POSTGRES_FUNCTION(cert_lease);
 PLANE_POSTGRES_FUNCTION(cert_set_txt);

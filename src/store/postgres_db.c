@@ -373,10 +373,11 @@ static const char set_session[] = "SELECT set_config('statement_timeout', $1, fa
 				  "set_config('tcp_keepalives_idle', '5', false), "
 				  "set_config('tcp_keepalives_interval', '2', false), "
 				  "set_config('tcp_keepalives_count', '3', false), "
-				  "set_config('plan_cache_mode', 'force_generic_plan', false)";
+				  "set_config('plan_cache_mode', 'force_generic_plan', false), "
+				  "set_config('plane.origin', $2, false)";
 
-int plane_pg_connect(struct plane_pg *pg, const char *url, struct plane_pg_statistics *statistics,
-	struct plane_error *err)
+int plane_pg_connect(struct plane_pg *pg, const char *url, const char *origin,
+	struct plane_pg_statistics *statistics, struct plane_error *err)
 {
 	*pg = (struct plane_pg){ .statistics = statistics, .timeout_ms = PLANE_PG_TIMEOUT_MS };
 	int64_t deadline_ms = plane_clock_boot_ms() + pg->timeout_ms;
@@ -389,7 +390,7 @@ int plane_pg_connect(struct plane_pg *pg, const char *url, struct plane_pg_stati
 	if (PQsetnonblocking(pg->connection, 1) < 0 || !PQenterPipelineMode(pg->connection))
 		return lose(pg, PQerrorMessage(pg->connection), err);
 	result = plane_pg_run(
-		pg, NULL, NULL, err, set_session, "i", (int64_t)pg->timeout_ms * 4 / 5);
+		pg, NULL, NULL, err, set_session, "it", (int64_t)pg->timeout_ms * 4 / 5, origin);
 	if (result < 0)
 		plane_pg_close(pg);
 	else

@@ -40,10 +40,11 @@ struct plane_pg {
 /**
  * Connects within the time limit of `pg` and sets its session up. `url`: "postgres://...", anything
  * that libpq takes (its manual, 34.1.1.2), several hosts included: the one that takes writes is
- * used. -EAGAIN when nobody answers, or not now; the message never holds a password.
+ * used. Rows of the logs that are written on it carry `origin`. -EAGAIN when nobody answers, or not
+ * now; the message never holds a password.
  */
-int plane_pg_connect(struct plane_pg *pg, const char *url, struct plane_pg_statistics *statistics,
-	struct plane_error *err);
+int plane_pg_connect(struct plane_pg *pg, const char *url, const char *origin,
+	struct plane_pg_statistics *statistics, struct plane_error *err);
 void plane_pg_close(struct plane_pg *pg);
 /** After an error: is it of no more use? */
 bool plane_pg_is_broken(const struct plane_pg *pg);
@@ -93,11 +94,13 @@ static inline void plane_pg_clearp(PGresult **rows)
 #define _cleanup_rows_ __attribute__((cleanup(plane_pg_clearp)))
 
 #define PLANE_PG_POOL_MAX 16
+#define PLANE_PG_ORIGIN_LENGTH 12
 
 /** Connections for many threads. While the database is away, one caller at a time tries again,
  *  with growing pauses; none waits for longer than the time limit, counted from when it went. */
 struct plane_pg_pool {
 	char *url;
+	char origin[PLANE_PG_ORIGIN_LENGTH + 1]; /* random: tells this store's rows from others' */
 	struct plane_pg_statistics statistics;
 	pthread_mutex_t mutex;
 	pthread_cond_t changed;

@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/random.h"
 
 #define RETRY_FIRST_MS 50
 #define RETRY_MAX_MS 1000
@@ -18,13 +19,14 @@ int plane_pg_pool_open(struct plane_pg_pool *pool, const char *url, struct plane
 {
 	pthread_condattr_t attributes;
 	*pool = (struct plane_pg_pool){ .url = plane_strdup(url) };
+	plane_random_alphanumeric(pool->origin, PLANE_PG_ORIGIN_LENGTH);
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_mutex_init(&pool->mutex, NULL);
 	pthread_cond_init(&pool->changed, &attributes);
 	pthread_condattr_destroy(&attributes);
 	struct plane_pg *first = PLANE_NEW(struct plane_pg);
-	int result = plane_pg_connect(first, url, &pool->statistics, err);
+	int result = plane_pg_connect(first, url, pool->origin, &pool->statistics, err);
 	if (result < 0) {
 		free(first);
 		plane_pg_pool_close(pool);
@@ -121,7 +123,7 @@ static struct plane_pg *open_another(struct plane_pg_pool *pool)
 	pool->open_count++;
 	pool->is_retrying = is_retry;
 	pthread_mutex_unlock(&pool->mutex);
-	int result = plane_pg_connect(pg, pool->url, &pool->statistics, &cause);
+	int result = plane_pg_connect(pg, pool->url, pool->origin, &pool->statistics, &cause);
 	pthread_mutex_lock(&pool->mutex);
 	if (is_retry)
 		pool->is_retrying = false;

@@ -7,8 +7,6 @@
 #include "base/json.h"
 #include "store/postgres.h"
 
-#define REVOCATIONS_KEPT_MS INT64_C(3600000)
-
 int plane_postgres_token_create(
 	struct plane_store *base, const struct plane_store_token *token, struct plane_error *err)
 {
@@ -24,16 +22,36 @@ int plane_postgres_token_create(
 	return result;
 }
 
-/* What was revoked is told to the other controllers' proxies, whether this store knew of a token or
- * not: a proxy may. */
+/* What was revoked is told to the other controllers' proxies, also when the token has expired
+ * meanwhile: a tunnel that was opened with it may still be open. */
 int plane_postgres_token_revoke(
 	struct plane_store *base, const char *backend, const char *user, struct plane_error *err)
 {
 	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
-		"WITH gone AS (DELETE FROM token WHERE backend = $1 AND username = $2 RETURNING 1) "
-		"INSERT INTO revocation (backend, username, created_at) SELECT $1, $2, now_ms() "
-		"WHERE EXISTS (SELECT 1 FROM gone)",
+		"WITH gone AS (DELETE FROM token WHERE backend = $1 AND username = $2) "
+		"INSERT INTO revocation (backend, username, created_at) SELECT id, $2, now_ms() "
+		"FROM backend WHERE id = $1 AND status < 70",
 		"tt", backend, user);
+}
+
+int plane_postgres_revocations(struct plane_store *base, int64_t since_ms,
+	struct plane_store_revocations *revocations, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		"SELECT backend, username FROM revocation WHERE created_at >= now_ms() - $1 ORDER "
+		"BY id",
+		"i", since_ms);
+	if (result < 0)
+		return result;
+	int count = PQntuples(rows);
+	*revocations = (struct plane_store_revocations){ .count = (size_t)count,
+		.entries = plane_alloc_zero((size_t)count + 1, sizeof(revocations->entries[0])) };
+	for (int i = 0; i < count; i++)
+		revocations->entries[i] =
+			(struct plane_store_revocation){ .backend = plane_pg_text_copy(rows, i, 0),
+				.user = plane_pg_text_copy(rows, i, 1) };
+	return 0;
 }
 
 int plane_postgres_cleanup_tokens(
@@ -44,7 +62,7 @@ int plane_postgres_cleanup_tokens(
 		"WITH told AS (DELETE FROM revocation WHERE created_at < now_ms() - $1), gone AS "
 		"(DELETE FROM token WHERE expires_at <= now_ms() RETURNING 1) SELECT count(*) FROM "
 		"gone",
-		"i", REVOCATIONS_KEPT_MS);
+		"i", (int64_t)PLANE_STORE_REVOCATIONS_KEPT_MS);
 	if (result == 0)
 		*removed = plane_pg_int(rows, 0, 0);
 	return result;

@@ -14,8 +14,11 @@
 
 #include "base/json.h"
 #include "sqlite_schema.h"
+#include "sqlite_schema_2.h"
 
-#define SCHEMA_VERSION 1
+/* What brings the schema from each version to the next. */
+static const char *const migrations[] = { PLANE_SQLITE_SCHEMA, PLANE_SQLITE_SCHEMA_2 };
+#define SCHEMA_VERSION ((int64_t)(sizeof(migrations) / sizeof(migrations[0])))
 #define LEASE_AFTER_REBOOT_MS 60000
 /* How many milliseconds of fencing tokens are reserved ahead with one durable write. */
 #define FENCING_RESERVE 600000
@@ -141,13 +144,17 @@ static int upgrade(struct plane_sqlite_store *store, struct plane_error *err)
 		return err->code;
 	if (version > SCHEMA_VERSION)
 		return plane_error_set(err, -ENOTSUP,
-			"the database has schema version %lld, this plane knows %d: use a newer "
+			"the database has schema version %lld, this plane knows %lld: use a newer "
 			"plane",
-			(long long)version, SCHEMA_VERSION);
-	if (version == 0 &&
-		(plane_db_script(&store->writer, PLANE_SQLITE_SCHEMA, err) < 0 ||
-			plane_db_script(&store->writer, "PRAGMA user_version = 1", err) < 0))
-		return err->code;
+			(long long)version, (long long)SCHEMA_VERSION);
+	for (; version < SCHEMA_VERSION; version++) {
+		char set_version[48];
+		snprintf(set_version, sizeof(set_version), "PRAGMA user_version = %lld",
+			(long long)version + 1);
+		if (plane_db_script(&store->writer, migrations[version], err) < 0 ||
+			plane_db_script(&store->writer, set_version, err) < 0)
+			return err->code;
+	}
 	return resume_clock(store, err);
 }
 
@@ -242,6 +249,7 @@ static const struct plane_store_impl sqlite_impl = {
 	.keys_renew = plane_sqlite_keys_renew,
 	.token_create = plane_sqlite_token_create,
 	.token_revoke = plane_sqlite_token_revoke,
+	.revocations = plane_sqlite_revocations,
 	.spawn = plane_sqlite_spawn,
 	.backend_find = plane_sqlite_backend_find,
 	.backend_update = plane_sqlite_backend_update,

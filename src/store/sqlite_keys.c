@@ -126,12 +126,44 @@ int plane_sqlite_connect(struct plane_store *base, const struct plane_store_conn
 int plane_sqlite_token_revoke(
 	struct plane_store *base, const char *backend, const char *user, struct plane_error *err)
 {
-	struct plane_db *db = &PLANE_SQLITE_STORE(base)->writer;
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	struct plane_db *db = &store->writer;
 	if (plane_db_begin(db, err) < 0)
 		return err->code;
 	int result = plane_db_run(db, NULL, err, "DELETE FROM token WHERE backend = ? AND user = ?",
 		"tt", backend, user);
+	if (result == 0)
+		result = plane_db_run(db, NULL, err,
+			"INSERT INTO revocation (backend, user, created_at) SELECT id, ?2, ?3 FROM "
+			"backend WHERE id = ?1 AND status < 70",
+			"tti", backend, user, plane_sqlite_now(store));
 	return plane_db_end(db, result, err);
+}
+
+int plane_sqlite_revocations(struct plane_store *base, int64_t since_ms,
+	struct plane_store_revocations *revocations, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	struct plane_db *db = &store->reader;
+	struct plane_store_revocations found = { 0 };
+	pthread_mutex_lock(&db->mutex);
+	sqlite3_stmt *row = plane_db_query(db, err,
+		"SELECT backend, user FROM revocation WHERE created_at >= ? ORDER BY id", "i",
+		plane_sqlite_now(store) - since_ms);
+	int result = row ? 0 : err->code;
+	while (row && (result = plane_db_next(db, row, err)) == 1) {
+		found.entries =
+			plane_realloc(found.entries, (found.count + 1) * sizeof(found.entries[0]));
+		found.entries[found.count++] =
+			(struct plane_store_revocation){ .backend = plane_db_text_copy(row, 0),
+				.user = plane_db_text_copy(row, 1) };
+	}
+	pthread_mutex_unlock(&db->mutex);
+	if (result < 0)
+		plane_store_revocations_finish(&found);
+	else
+		*revocations = found;
+	return result;
 }
 
 int plane_sqlite_cleanup_tokens(struct plane_store *base, int64_t *removed, struct plane_error *err)
@@ -142,6 +174,10 @@ int plane_sqlite_cleanup_tokens(struct plane_store *base, int64_t *removed, stru
 	int64_t changed = 0;
 	int result = plane_db_run(&store->writer, &changed, err,
 		"DELETE FROM token WHERE expires_at <= ?", "i", plane_sqlite_now(store));
+	if (result == 0)
+		result = plane_db_run(&store->writer, NULL, err,
+			"DELETE FROM revocation WHERE created_at < ?", "i",
+			plane_sqlite_now(store) - PLANE_STORE_REVOCATIONS_KEPT_MS);
 	result = plane_db_end(&store->writer, result, err);
 	if (result == 0)
 		*removed = changed;

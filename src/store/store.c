@@ -116,6 +116,22 @@ int plane_store_token_revoke(
 	return store->impl->token_revoke(store, backend, user, err);
 }
 
+int plane_store_revocations(struct plane_store *store, int64_t since_ms,
+	struct plane_store_revocations *revocations, struct plane_error *err)
+{
+	return store->impl->revocations(store, since_ms, revocations, err);
+}
+
+void plane_store_revocations_finish(struct plane_store_revocations *revocations)
+{
+	for (size_t i = 0; i < revocations->count; i++) {
+		free(revocations->entries[i].backend);
+		free(revocations->entries[i].user);
+	}
+	free(revocations->entries);
+	*revocations = (struct plane_store_revocations){ 0 };
+}
+
 int plane_store_spawn(struct plane_store *store, const struct plane_store_spawn *spawn,
 	char **message, int64_t *time_ms, struct plane_error *err)
 {
@@ -195,6 +211,50 @@ int plane_store_mark_lost(struct plane_store *store, int64_t silent_ms,
 	struct plane_store_lost *lost, struct plane_error *err)
 {
 	return store->impl->mark_lost(store, silent_ms, lost, err);
+}
+
+bool plane_store_is_shared(const struct plane_store *store)
+{
+	return store->impl->feed_open != NULL;
+}
+
+struct plane_store_feed *plane_store_feed_open(
+	struct plane_store *store, const char *controller, struct plane_error *err)
+{
+	return store->impl->feed_open(store, controller, err);
+}
+
+void plane_store_feed_close(struct plane_store_feed *feed)
+{
+	if (feed)
+		feed->impl->close(feed);
+}
+
+int plane_store_feed_wait(struct plane_store_feed *feed, int wake_fd, int timeout_ms,
+	bool *is_notified, struct plane_error *err)
+{
+	return feed->impl->wait(feed, wake_fd, timeout_ms, is_notified, err);
+}
+
+int plane_store_feed_read(
+	struct plane_store_feed *feed, struct plane_store_events *events, struct plane_error *err)
+{
+	return feed->impl->read(feed, events, err);
+}
+
+int plane_store_feed_notify(struct plane_store_feed *feed, struct plane_error *err)
+{
+	return feed->impl->notify(feed, err);
+}
+
+void plane_store_events_finish(struct plane_store_events *events)
+{
+	for (size_t i = 0; i < events->count; i++) {
+		free(events->entries[i].message);
+		free(events->entries[i].user);
+	}
+	free(events->entries);
+	*events = (struct plane_store_events){ 0 };
 }
 
 int plane_store_cleanup_tokens(struct plane_store *store, int64_t *removed, struct plane_error *err)

@@ -165,9 +165,22 @@ int plane_store_keys_renew(struct plane_store *store, const char *const *backend
 /** -ENOENT when there is no such backend. */
 int plane_store_token_create(
 	struct plane_store *store, const struct plane_store_token *token, struct plane_error *err);
-/** Removes the tokens of a user for a backend; no error when there are none. */
+/** Removes the tokens of a user for a backend, and remembers it; no error when there are none. */
 int plane_store_token_revoke(
 	struct plane_store *store, const char *backend, const char *user, struct plane_error *err);
+
+struct plane_store_revocations {
+	size_t count;
+	struct plane_store_revocation {
+		char *backend, *user; /* owned */
+	} * entries;                  /* oldest first */
+};
+/** How long revocations are remembered: for proxies that could not hear of them. */
+#define PLANE_STORE_REVOCATIONS_KEPT_MS (24 * 3600 * 1000)
+/** Those of the last `since_ms`. */
+int plane_store_revocations(struct plane_store *store, int64_t since_ms,
+	struct plane_store_revocations *revocations, struct plane_error *err);
+void plane_store_revocations_finish(struct plane_store_revocations *revocations);
 
 struct plane_store_spawn {
 	const char *backend, *cluster;
@@ -344,8 +357,61 @@ int plane_store_mark_lost(struct plane_store *store, int64_t silent_ms,
 	struct plane_store_lost *lost, struct plane_error *err);
 void plane_store_lost_finish(struct plane_store_lost *lost);
 
+/* ---- what other controllers do: a feed of their states, orders and revocations ---- */
+
+/** Can other controllers write to this store? Then each of them follows it by a feed. */
+bool plane_store_is_shared(const struct plane_store *store);
+
+struct plane_store_feed;
+
+/** What another controller did. Of one backend's states an earlier one never comes after a later
+ *  one in the same feed. */
+struct plane_store_event {
+	enum plane_store_event_kind {
+		PLANE_STORE_EVENT_STATE,
+		PLANE_STORE_EVENT_ACTION, /* for a drone that is connected to this controller */
+		PLANE_STORE_EVENT_REVOCATION,
+	} kind;
+	char backend[PLANE_NAME_SIZE];
+	struct plane_backend_state state; /* state */
+	int64_t time_ms;                  /* state */
+	char action_id[PLANE_NAME_SIZE];  /* action */
+	int64_t drone_id;                 /* action */
+	char *message;                    /* action; owned */
+	char *user;                       /* revocation; owned */
+};
+struct plane_store_events {
+	size_t count;
+	struct plane_store_event *entries;
+	bool has_more;   /* read again at once */
+	bool has_missed; /* others may have been missed: the store has the truth */
+};
+
+/**
+ * A feed of what is committed from now on, for `controller` (its name), on a connection of its own.
+ * One thread at a time. NULL with `err`.
+ */
+struct plane_store_feed *plane_store_feed_open(
+	struct plane_store *store, const char *controller, struct plane_error *err);
+void plane_store_feed_close(struct plane_store_feed *feed);
+/**
+ * Waits until another controller has notified (`*is_notified`), `wake_fd` is readable, or
+ * `timeout_ms` have passed. -EAGAIN when the connection is lost: the next read makes another.
+ * Notifications can be lost with it: also read without one, now and then.
+ */
+int plane_store_feed_wait(struct plane_store_feed *feed, int wake_fd, int timeout_ms,
+	bool *is_notified, struct plane_error *err);
+/** What was committed since the last read, however late: a row that waited for its transaction
+ *  comes too. Nothing is skipped after a failure. */
+int plane_store_feed_read(
+	struct plane_store_feed *feed, struct plane_store_events *events, struct plane_error *err);
+/** Notifies the other controllers' feeds. Not durable: costs no write to disk. */
+int plane_store_feed_notify(struct plane_store_feed *feed, struct plane_error *err);
+void plane_store_events_finish(struct plane_store_events *events);
+
 /* ---- cleanup ---- */
 
+/** Expired tokens, and revocations that nobody has to hear of any more. */
 int plane_store_cleanup_tokens(
 	struct plane_store *store, int64_t *removed, struct plane_error *err);
 /** Forgets up to `batch` backends that ended `min_age_days` ago or earlier. */

@@ -34,6 +34,8 @@ struct plane_store_impl {
 		struct plane_error *err);
 	int (*token_revoke)(struct plane_store *store, const char *backend, const char *user,
 		struct plane_error *err);
+	int (*revocations)(struct plane_store *store, int64_t since_ms,
+		struct plane_store_revocations *revocations, struct plane_error *err);
 	int (*spawn)(struct plane_store *store, const struct plane_store_spawn *spawn,
 		char **message, int64_t *time_ms, struct plane_error *err);
 	int (*backend_find)(struct plane_store *store, const char *backend,
@@ -62,6 +64,9 @@ struct plane_store_impl {
 		struct plane_store_sweep *sweep, struct plane_error *err);
 	int (*mark_lost)(struct plane_store *store, int64_t silent_ms,
 		struct plane_store_lost *lost, struct plane_error *err);
+	/* NULL where the store is not shared */
+	struct plane_store_feed *(*feed_open)(
+		struct plane_store *store, const char *controller, struct plane_error *err);
 	int (*cleanup_tokens)(struct plane_store *store, int64_t *removed, struct plane_error *err);
 	int (*cleanup_backends)(struct plane_store *store, int min_age_days, int batch,
 		int64_t *removed, struct plane_error *err);
@@ -75,7 +80,20 @@ struct plane_store_impl {
 		struct plane_error *err);
 };
 
-/** The first member of an implementation's own struct. */
+struct plane_store_feed_impl {
+	void (*close)(struct plane_store_feed *feed);
+	int (*wait)(struct plane_store_feed *feed, int wake_fd, int timeout_ms, bool *is_notified,
+		struct plane_error *err);
+	int (*read)(struct plane_store_feed *feed, struct plane_store_events *events,
+		struct plane_error *err);
+	int (*notify)(struct plane_store_feed *feed, struct plane_error *err);
+};
+
+/** The first members of an implementation's own structs. */
+struct plane_store_feed {
+	const struct plane_store_feed_impl *impl;
+};
+
 struct plane_store {
 	const struct plane_store_impl *impl;
 };

@@ -33,6 +33,10 @@ static void apply(struct plane_controller_config *config, const char *flag, cons
 		config->id = value;
 	else if (strcmp(flag, "--grace-ms") == 0)
 		config->termination_grace_ms = atoi(value);
+	else if (strcmp(flag, "--tick-ms") == 0)
+		config->action_tick_ms = atoi(value);
+	else if (strcmp(flag, "--poll-ms") == 0)
+		config->feed_poll_ms = atoi(value);
 	else if (strcmp(flag, "--lost-ms") == 0)
 		config->assume_lost_ms = atoi(value);
 	else if (strcmp(flag, "--lease-ms") == 0) {

@@ -531,6 +531,48 @@ def test_revoking_reaches_store_and_proxies_at_once(controller, path):
     run(story())
 
 
+def test_a_proxy_that_was_away_is_told_what_was_revoked_meanwhile(controller):
+    async def story():
+        async with drone(controller) as dr:
+            first = (await controller.aconnect(user="alice")).json()
+            await dr.bring_up(first["backend_id"])
+            for user in ("alice", "bob"):
+                await controller.apost("/ctrl/b/revoke",
+                                       {"backend_id": first["backend_id"], "user": user})
+            await controller.apost("/ctrl/b/revoke", {"backend_id": "never-was", "user": "eve"})
+            async with proxy(controller, extensions=["revoke"]) as px:
+                await px.send({"RevokedSince": {"since_ms": 60_000}})
+                for user in ("alice", "bob"):
+                    assert await px.expect("RevokeTokens") == {
+                        "backend": first["backend_id"], "user": user}
+                await px.send({"RevokedSince": {"since_ms": 0}})
+                await px.send({"KeepAlive": "never-was"})
+                assert await px.receive() == {"BackendRemoved": {"backend": "never-was"}}
+
+    run(story())
+
+
+def test_a_route_that_waits_is_refused_when_its_user_is_revoked(controller):
+    async def story():
+        async with drone(controller) as dr, proxy(controller, extensions=["revoke"]) as px:
+            alice = (await controller.aconnect(user="alice")).json()
+            bob = (await controller.aconnect(user="bob")).json()
+            for link in (alice, bob):
+                await px.send({"RouteInfoRequest": {"token": link["token"]}})
+            # messages are handled in order: both routes wait by then
+            await px.send({"KeepAlive": "never-was"})
+            await px.expect("BackendRemoved")
+            await controller.apost("/ctrl/b/revoke",
+                                   {"backend_id": alice["backend_id"], "user": "alice"})
+            assert await px.expect("RouteInfoResponse") == {
+                "token": alice["token"], "route_info": None}
+            await dr.bring_up(alice["backend_id"])
+            answer = await px.expect("RouteInfoResponse")
+            assert answer["token"] == bob["token"] and answer["route_info"]["address"] == ADDRESS
+
+    run(story())
+
+
 # ---- the end of backends ----
 
 

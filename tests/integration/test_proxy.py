@@ -27,10 +27,12 @@ pytestmark = pytest.mark.timeout(90)
 
 
 class FakeController:
-    """Answers route requests from `routes`; a token that is missing there is held."""
+    """Answers route requests from `routes`; a token that is missing there is held. `missed`: whose
+    tokens a proxy is told when it asks which were revoked; None: a controller that is not to be asked."""
 
     def __init__(self):
         self.routes, self.asked, self.kept_alive = {}, [], queue.Queue()
+        self.missed, self.since_ms = None, queue.Queue()
         self.loop, self.sockets = asyncio.new_event_loop(), set()
         self.started = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
@@ -50,8 +52,10 @@ class FakeController:
     async def serve(self, ws, *_):
         hello = json.loads(await ws.recv())
         assert hello["name"].startswith("px-")
-        await ws.send(json.dumps({"version": {"version": "0.5.5", "git_hash": "x"},
-                                  "name": "co-fake"}))
+        mine = {"version": {"version": "0.5.5", "git_hash": "x"}, "name": "co-fake"}
+        if self.missed is not None:
+            mine["extensions"] = ["revoked-since"]
+        await ws.send(json.dumps(mine))
         self.sockets.add(ws)
         try:
             async for text in ws:
@@ -64,6 +68,10 @@ class FakeController:
     async def answer(self, ws, message):
         if "KeepAlive" in message:
             self.kept_alive.put(message["KeepAlive"])
+        elif "RevokedSince" in message:
+            self.since_ms.put(message["RevokedSince"]["since_ms"])
+            for user in self.missed:
+                await ws.send(json.dumps({"RevokeTokens": {"backend": "bk", "user": user}}))
         elif "RouteInfoRequest" in message:
             token = message["RouteInfoRequest"]["token"]
             self.asked.append(token)
@@ -742,20 +750,43 @@ def test_a_removed_backend_is_asked_for_again(proxy, serve, controller):
     assert proxy.ask(get(f"/{TOKEN}/")).answer()[0].status == 410
 
 
-def test_revoking_cuts_that_users_tunnels_only(proxy, serve, controller):
-    def handle(wire):
-        wire.head()
-        wire.send(SWITCH)
-        while True:
-            if not wire.data:
-                wire.fill()
-            data, wire.data = wire.data, b""
-            wire.send(data)
+def echo_tunnel(wire):
+    wire.head()
+    wire.send(SWITCH)
+    while True:
+        if not wire.data:
+            wire.fill()
+        data, wire.data = wire.data, b""
+        wire.send(data)
+
+
+def two_tunnels(proxy, serve):
+    """Of alice, by TOKEN, and of bob."""
     bob = "b" * 43
-    serve(handle, user="alice")
-    serve(handle, token=bob, user="bob")
+    serve(echo_tunnel, user="alice")
+    serve(echo_tunnel, token=bob, user="bob")
     hers, his = proxy.ask(upgrade()), proxy.ask(upgrade(f"/{bob}/ws"))
     assert hers.head().status == 101 and his.head().status == 101
+    return hers, his
+
+
+def test_a_proxy_that_was_away_asks_what_was_revoked_and_cuts_that(proxy, serve, controller):
+    hers, his = two_tunnels(proxy, serve)
+    controller.drop()
+    his.send("still")  # nothing is asked of a controller that does not say that it knows how
+    assert his.exactly(5) == b"still"
+    while not controller.sockets:
+        time.sleep(0.01)
+    controller.missed = ["alice"]
+    controller.drop()
+    assert hers.rest() == b""
+    assert controller.since_ms.get(timeout=10) >= 5000 and controller.since_ms.empty()
+    his.send("there")
+    assert his.exactly(5) == b"there"
+
+
+def test_revoking_cuts_that_users_tunnels_only(proxy, serve, controller):
+    hers, his = two_tunnels(proxy, serve)
     controller.routes[TOKEN] = None
     controller.send({"RevokeTokens": {"backend": "bk", "user": "alice"}})
     assert hers.rest() == b""

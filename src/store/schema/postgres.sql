@@ -171,7 +171,8 @@ CREATE TABLE backend_state (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   backend text COLLATE "C" NOT NULL REFERENCES backend (id) ON DELETE CASCADE,
   state text NOT NULL,
-  created_at bigint NOT NULL
+  created_at bigint NOT NULL,
+  origin text DEFAULT current_setting('plane.origin', true)
 );
 COMMENT ON TABLE backend_state IS
   'The history of backends, and by its ids the log in which controllers read what others did.';
@@ -179,6 +180,7 @@ COMMENT ON COLUMN backend_state.id IS 'Order of arrival; numbers are missing whe
 COMMENT ON COLUMN backend_state.backend IS 'Whose state it is.';
 COMMENT ON COLUMN backend_state.state IS 'The state as JSON.';
 COMMENT ON COLUMN backend_state.created_at IS 'When it was stored.';
+COMMENT ON COLUMN backend_state.origin IS 'Which controller''s process stored it: random, so that it skips its own.';
 CREATE INDEX backend_state_of ON backend_state (backend);
 
 CREATE TABLE action (
@@ -188,7 +190,8 @@ CREATE TABLE action (
   drone_id bigint NOT NULL,
   kind text NOT NULL,
   message text NOT NULL,
-  acked_at bigint
+  acked_at bigint,
+  origin text DEFAULT current_setting('plane.origin', true)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE action IS
   'Orders to drones, and by their sequence the log in which controllers read what others ordered.';
@@ -199,6 +202,7 @@ COMMENT ON COLUMN action.drone_id IS 'Who gets it.';
 COMMENT ON COLUMN action.kind IS 'spawn, soft or hard.';
 COMMENT ON COLUMN action.message IS 'The order as JSON, as the drone''s socket has it.';
 COMMENT ON COLUMN action.acked_at IS 'When the drone had it, or it was void; NULL: not yet.';
+COMMENT ON COLUMN action.origin IS 'Which controller''s process stored it: random, so that it skips its own.';
 CREATE INDEX action_pending ON action (drone_id, sequence) WHERE acked_at IS NULL;
 CREATE INDEX action_of ON action (backend);
 
@@ -224,7 +228,8 @@ CREATE TABLE revocation (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   backend text NOT NULL,
   username text NOT NULL,
-  created_at bigint NOT NULL
+  created_at bigint NOT NULL,
+  origin text DEFAULT current_setting('plane.origin', true)
 );
 COMMENT ON TABLE revocation IS
   'Revocations of tokens of late: the log in which controllers read what their proxies must hear.';
@@ -232,6 +237,7 @@ COMMENT ON COLUMN revocation.id IS 'Order of arrival; numbers are missing where 
 COMMENT ON COLUMN revocation.backend IS 'Where the tokens led.';
 COMMENT ON COLUMN revocation.username IS 'Whose tokens they were.';
 COMMENT ON COLUMN revocation.created_at IS 'When; cleanup forgets old ones.';
+COMMENT ON COLUMN revocation.origin IS 'Which controller''s process stored it: random, so that it skips its own.';
 CREATE INDEX revocation_age ON revocation (created_at);
 
 CREATE TABLE certificate (

@@ -45,9 +45,13 @@ static int tear_down(void **state)
 static void note(struct fixture *fixture, const char *who, const struct plane_hub_event *event)
 {
 	size_t used = strlen(fixture->seen);
+	const char *what = "missed";
+	if (event->kind == PLANE_HUB_STATE)
+		what = plane_backend_status_text(event->state.status);
+	else if (event->kind != PLANE_HUB_MISSED)
+		what = event->kind == PLANE_HUB_ACTION ? event->message : event->user;
 	snprintf(fixture->seen + used, sizeof(fixture->seen) - used, "%s:%s:%s ", who,
-		event->backend,
-		event->message ? event->message : plane_backend_status_text(event->state.status));
+		event->backend, what);
 }
 
 static void on_first(void *data, const struct plane_hub_event *event)
@@ -137,6 +141,52 @@ static void no_more_wait_than_allowed_and_none_while_stopping(void **state)
 	assert_false(plane_hub_wait_begin(fixture->hub, &two, "a"));
 }
 
+static void revocations_reach_the_receiver_only(void **state)
+{
+	struct fixture *fixture = *state;
+	plane_hub_set_receiver(fixture->hub, on_all, fixture);
+	plane_hub_subscribe(fixture->hub, &fixture->first, "a", on_first, fixture);
+	plane_hub_publish_revocation(fixture->hub, "a", "ada");
+	turn(fixture);
+	assert_string_equal(fixture->seen, "all:a:ada ");
+}
+
+static void when_events_were_missed_all_subscribers_and_waiters_are_told(void **state)
+{
+	struct fixture *fixture = *state;
+	struct plane_hub_waiter waiter;
+	plane_hub_subscribe(fixture->hub, &fixture->first, "a", on_first, fixture);
+	plane_hub_subscribe(fixture->hub, &fixture->second, "b", on_second_once, fixture);
+	assert_true(plane_hub_wait_begin(fixture->hub, &waiter, "c"));
+	plane_hub_relay(fixture->hub, &(struct plane_hub_event){ .kind = PLANE_HUB_MISSED });
+	assert_true(plane_hub_wait(fixture->hub, &waiter, 60000));
+	plane_hub_wait_end(fixture->hub, &waiter);
+	turn(fixture); /* the second takes both away: the order is that of no list of ours */
+	assert_non_null(strstr(fixture->seen, "2::missed "));
+}
+
+static void count_published(void *data)
+{
+	++*(int *)data;
+}
+
+static void only_what_is_done_here_goes_to_the_outlet(void **state)
+{
+	struct fixture *fixture = *state;
+	int count = 0;
+	plane_hub_set_outlet(fixture->hub, count_published, &count);
+	publish(fixture, "a", PLANE_LOADING);
+	plane_hub_publish_action(fixture->hub, "a", "ak-1", 7, plane_strdup("{}"));
+	plane_hub_publish_revocation(fixture->hub, "a", "ada");
+	assert_int_equal(count, 3);
+	plane_hub_relay(fixture->hub,
+		&(struct plane_hub_event){ .backend = "a", .state = { .status = PLANE_READY } });
+	assert_int_equal(count, 3);
+	plane_hub_set_receiver(fixture->hub, on_all, fixture);
+	turn(fixture);
+	assert_string_equal(fixture->seen, "all:a:loading all:a:{} all:a:ada all:a:ready ");
+}
+
 struct noting_job {
 	struct plane_job base;
 	struct fixture *fixture;
@@ -211,6 +261,9 @@ int main(void)
 		WITH_HUB(subscribers_may_unsubscribe_each_other_during_a_delivery),
 		WITH_HUB(a_wait_sees_the_end_that_came_after_it_began),
 		WITH_HUB(no_more_wait_than_allowed_and_none_while_stopping),
+		WITH_HUB(revocations_reach_the_receiver_only),
+		WITH_HUB(when_events_were_missed_all_subscribers_and_waiters_are_told),
+		WITH_HUB(only_what_is_done_here_goes_to_the_outlet),
 		WITH_HUB(jobs_of_a_strand_stay_in_order_even_when_one_is_retried),
 		WITH_HUB(closing_a_strand_cancels_what_has_not_begun),
 	};

@@ -112,6 +112,7 @@ static const char *const proxy_messages[] = {
 	"{\"CertManagerRequest\":\"CertLeaseRequest\"}",
 	"{\"CertManagerRequest\":{\"SetTxtRecord\":{\"txt_value\":\"v\"}}}",
 	"{\"CertManagerRequest\":\"ReleaseCertLease\"}",
+	"{\"RevokedSince\":{\"since_ms\":60000}}",
 };
 
 static const char *const proxy_orders[] = {

@@ -44,6 +44,27 @@ static void find_binaries(void)
 	globfree(&found);
 }
 
+static void start_server(void)
+{
+	_cleanup_free_ char *start = plane_strdupf(
+		"-D %s/data -w -t 60 -l %s/server.log -o \"-k %s -h '' -c fsync=off\" start",
+		directory, directory, directory);
+	run("pg_ctl", start);
+}
+
+static void stop_server(void)
+{
+	_cleanup_free_ char *stop =
+		plane_strdupf("-D %s/data -w -t 60 -m immediate stop", directory);
+	run("pg_ctl", stop);
+}
+
+void postgres_server_restart(void)
+{
+	stop_server();
+	start_server();
+}
+
 void postgres_server_start(void)
 {
 	find_binaries();
@@ -57,17 +78,12 @@ void postgres_server_start(void)
 		"--no-sync --auth=trust --username=postgres --encoding=UTF8 --locale=C -D %s/data",
 		directory);
 	run("initdb", make);
-	_cleanup_free_ char *start = plane_strdupf(
-		"-D %s/data -w -t 60 -l %s/server.log -o \"-k %s -h '' -c fsync=off\" start",
-		directory, directory, directory);
-	run("pg_ctl", start);
+	start_server();
 }
 
 void postgres_server_stop(void)
 {
-	_cleanup_free_ char *stop =
-		plane_strdupf("-D %s/data -w -t 60 -m immediate stop", directory);
-	run("pg_ctl", stop);
+	stop_server();
 	_cleanup_free_ char *remove = plane_strdupf("rm -rf %s", directory);
 	if (system(remove) != 0)
 		exit(1);

@@ -6,6 +6,8 @@
  */
 void postgres_server_start(void);
 void postgres_server_stop(void);
+/** Ends it as a crash does, and starts it on the same data. */
+void postgres_server_restart(void);
 /** "postgres://..." of its database. */
 const char *postgres_server_url(void);
 /** The same as another user, who may log in without a password. */

@@ -1,0 +1,347 @@
+"""Several controllers on one PostgreSQL: what is done at one reaches drones, proxies and callers of the
+others. Drones and proxies are played by the test."""
+
+import asyncio
+import contextlib
+import signal
+import urllib.request
+
+import pytest
+
+from postgres import Postgres
+from test_controller import (ADDRESS, Controller, drone, error_of, proxy, read_stream, run, statuses)
+
+HOUR_MS = "3600000"
+# what is repeated now and then is out of the way: only notifications bring news
+NOTIFIED_ONLY = ["--tick-ms", HOUR_MS, "--poll-ms", HOUR_MS]
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Postgres() as started:
+        yield started
+
+
+class Controllers:
+    """Some controllers on a database of their own."""
+
+    def __init__(self, server, directory, stack):
+        self.server, self.directory, self.stack = server, directory, stack
+        self.database = server.new_database()
+        self.started = []
+
+    def start(self, *flags):
+        directory = self.directory / f"controller-{len(self.started)}"
+        directory.mkdir()
+        one = Controller(directory, "--grace-ms", "10000", *flags, db=self.database)
+        self.started.append(one)
+        return one
+
+    def pair(self, *flags):
+        return self.start(*flags), self.start(*flags)
+
+    def kill(self, one):
+        self.started.remove(one)
+        assert one.stop(signal.SIGKILL) == -signal.SIGKILL
+
+    def execute(self, sql, *parameters):
+        with contextlib.closing(self.open()) as connection, connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            rows = cursor.fetchall() if cursor.description else None
+            connection.commit()
+            return rows
+
+    def open(self):
+        return self.started[0].database()
+
+    def stop(self):
+        logs = [one.directory / "controller.log" for one in self.started]
+        for one in self.started:
+            assert one.stop() == 0
+        for path in logs:
+            text = path.read_text()
+            assert "ERROR: AddressSanitizer" not in text and "runtime error" not in text, text[-4000:]
+
+
+@pytest.fixture
+def controllers(server, tmp_path):
+    with contextlib.ExitStack() as stack:
+        several = Controllers(server, tmp_path, stack)
+        yield several
+        several.stop()
+
+
+def in_thread(function, *parameters):
+    return asyncio.get_running_loop().run_in_executor(None, function, *parameters)
+
+
+def revoke_body(link, user):
+    return {"backend_id": link["backend_id"], "user": user}
+
+
+# ---- what is done at one controller reaches the nodes of another ----
+
+
+def test_a_connect_at_one_controller_starts_a_backend_of_another_s_drone(controllers):
+    async def story():
+        here, there = controllers.pair(*NOTIFIED_ONLY)
+        async with drone(there) as dr:
+            for key in ("one", "two", "three"):
+                link = (await here.aconnect(key)).json()
+                action = await dr.action()
+                assert action["backend_id"] == link["backend_id"]
+            assert (await there.aconnect("three")).json()["backend_id"] == link["backend_id"]
+            await dr.silent(0.3)  # each came once
+
+    run(story())
+
+
+def test_a_termination_at_one_controller_reaches_another_s_drone(controllers):
+    async def story():
+        here, there = controllers.pair(*NOTIFIED_ONLY)
+        async with drone(there) as dr:
+            link = (await here.aconnect()).json()
+            await dr.action()
+            await here.apost(f"/ctrl/b/{link['backend_id']}/soft-terminate")
+            assert (await dr.action())["action"]["Terminate"]["kind"] == "soft"
+
+    run(story())
+
+
+def test_a_status_stream_tells_what_another_controller_s_drone_reports(controllers):
+    async def story():
+        here, there = controllers.pair(*NOTIFIED_ONLY)
+        async with drone(there) as dr:
+            backend = (await here.aconnect()).json()["backend_id"]
+            streams = [in_thread(read_stream, one, backend) for one in (here, there)]
+            await dr.action()
+            await dr.bring_up(backend)
+            await dr.end(backend)
+            for stream in streams:
+                assert statuses(await asyncio.wait_for(stream, 20)) == [
+                    "scheduled", "loading", "starting", "waiting", "ready", "terminated"]
+
+    run(story())
+
+
+def test_a_route_that_waits_at_one_controller_is_answered_when_another_s_drone_is_ready(controllers):
+    async def story():
+        here, there = controllers.pair(*NOTIFIED_ONLY)
+        async with drone(there) as dr, proxy(here) as px:
+            first = (await here.aconnect("first")).json()
+            second = (await there.aconnect("second")).json()
+            for link in (first, second):
+                await px.send({"RouteInfoRequest": {"token": link["token"]}})
+            await dr.bring_up(first["backend_id"])
+            answer = await px.expect("RouteInfoResponse")
+            assert answer["token"] == first["token"] and answer["route_info"]["address"] == ADDRESS
+            await dr.end(second["backend_id"])
+            assert await px.expect("RouteInfoResponse") == {
+                "token": second["token"], "route_info": None}
+            assert await px.expect("BackendRemoved") == {"backend": second["backend_id"]}
+
+    run(story())
+
+
+def test_a_connect_that_waits_for_an_end_hears_of_it_from_another_controller(controllers):
+    async def story():
+        here, there = controllers.pair(*NOTIFIED_ONLY)
+        async with drone(there) as dr:
+            first = (await here.aconnect()).json()
+            await dr.bring_up(first["backend_id"])
+            await dr.event(first["backend_id"], {
+                "status": "terminating", "last_status": "ready", "termination": "soft",
+                "reason": "external"})
+            again = asyncio.ensure_future(here.aconnect())
+            await asyncio.sleep(0.2)
+            assert not again.done()
+            await dr.end(first["backend_id"])
+            second = (await again).json()
+            assert second["spawned"] and second["backend_id"] != first["backend_id"]
+
+    run(story())
+
+
+def test_a_hundred_connects_at_two_controllers_for_a_new_key_give_one_backend(controllers):
+    async def story():
+        here, there = controllers.pair(*NOTIFIED_ONLY)
+        async with drone(there) as dr:
+            answers = await asyncio.gather(*(one.aconnect() for one in (here, there) * 50))
+            assert {answer.status for answer in answers} == {200}
+            links = [answer.json() for answer in answers]
+            assert len({link["backend_id"] for link in links}) == 1
+            assert [link["spawned"] for link in links].count(True) == 1
+            await dr.action()
+            await dr.silent(0.3)
+
+    run(story())
+
+
+# ---- revocations ----
+
+
+def test_a_revocation_reaches_the_proxies_of_every_controller(controllers):
+    async def story():
+        here, there = controllers.pair(*NOTIFIED_ONLY)
+        async with drone(there) as dr, proxy(here, "px-here", ["revoke"]) as near, \
+                proxy(there, "px-there", ["revoke"]) as far:
+            link = (await here.aconnect(user="alice")).json()
+            await dr.bring_up(link["backend_id"])
+            await there.apost("/ctrl/b/revoke", revoke_body(link, "alice"))
+            for px in (near, far):
+                assert await px.expect("RevokeTokens") == {
+                    "backend": link["backend_id"], "user": "alice"}
+                await px.send({"RouteInfoRequest": {"token": link["token"]}})
+                assert (await px.expect("RouteInfoResponse"))["route_info"] is None
+            await near.silent(0.3)  # it came once
+
+    run(story())
+
+
+@pytest.mark.fault
+def test_without_any_notification_a_revocation_still_comes(controllers):
+    async def story():
+        here, there = controllers.pair()
+        async with drone(there), proxy(here, "px-here", ["revoke"]) as near, \
+                proxy(there, "px-there", ["revoke"]) as far:
+            link = (await here.aconnect(user="alice")).json()
+            # stored as a controller does that is killed before it notifies
+            controllers.execute("INSERT INTO revocation (backend, username, created_at) "
+                                "VALUES (%s, 'alice', now_ms())", link["backend_id"])
+            for px in (near, far):
+                assert await px.expect("RevokeTokens") == {
+                    "backend": link["backend_id"], "user": "alice"}
+
+    run(story())
+
+
+@pytest.mark.fault
+def test_a_revocation_comes_when_the_connections_that_listen_are_killed(controllers):
+    async def story():
+        here, there = controllers.pair()
+        async with drone(there), proxy(here, "px-here", ["revoke"]) as near:
+            link = (await here.aconnect(user="alice")).json()
+            for user in ("alice", "bob", "carol"):
+                killed = controllers.execute(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = "
+                    "current_database() AND pid <> pg_backend_pid()")
+                assert killed[0][0] >= 2
+                answer = await there.apost("/ctrl/b/revoke", revoke_body(link, user))
+                assert answer.status == 200, answer.body
+                assert (await near.expect("RevokeTokens"))["user"] == user
+
+    run(story())
+
+
+@pytest.mark.fault
+def test_an_event_of_a_transaction_that_commits_late_is_not_lost(controllers):
+    async def story():
+        here, there = controllers.pair()
+        async with drone(there), proxy(here, "px-here", ["revoke"]) as near:
+            link = (await here.aconnect(user="alice")).json()
+            with contextlib.closing(controllers.open()) as late, late.cursor() as cursor:
+                cursor.execute("INSERT INTO revocation (backend, username, created_at) "
+                               "VALUES (%s, 'late', now_ms())", (link["backend_id"],))
+                await there.apost("/ctrl/b/revoke", revoke_body(link, "alice"))
+                assert (await near.expect("RevokeTokens"))["user"] == "alice"
+                await near.silent(2)  # it has looked a few times, and for long enough to give up
+                late.commit()
+            assert (await near.expect("RevokeTokens"))["user"] == "late"
+            await near.silent(1.2)  # and does not come again
+
+    run(story())
+
+
+# ---- a status stream is whole, whoever stored what ----
+
+
+@pytest.mark.fault
+def test_a_stream_has_states_that_it_was_not_told_of_in_time(controllers):
+    async def story():
+        here, there = controllers.pair(*NOTIFIED_ONLY)
+        async with drone(here) as dr:
+            backend = (await here.aconnect()).json()["backend_id"]
+            stream = in_thread(read_stream, here, backend)
+            await dr.action()
+            await dr.event(backend, {"status": "loading"})
+            # another controller stores two, and has no time left to notify
+            state = '{"status": "%s", "address": "10.0.0.1:80"}'
+            for status, number in (("starting", 30), ("waiting", 40)):
+                controllers.execute(
+                    "WITH changed AS (UPDATE backend SET status = %s, state = %s WHERE id = %s) "
+                    "INSERT INTO backend_state (backend, state, created_at) VALUES (%s, %s, now_ms())",
+                    number, state % status, backend, backend, state % status)
+            await dr.event(backend, {"status": "ready", "address": ADDRESS})
+            await dr.end(backend)
+            assert statuses(await asyncio.wait_for(stream, 20)) == [
+                "scheduled", "loading", "starting", "waiting", "ready", "terminated"]
+
+    run(story())
+
+
+@pytest.mark.fault
+def test_streams_routes_and_waits_go_on_when_the_database_restarts(controllers):
+    async def story():
+        here, there = controllers.pair()
+        async with drone(there) as dr, proxy(here) as px:
+            link = (await here.aconnect()).json()
+            backend = link["backend_id"]
+            stream = in_thread(read_stream, here, backend)
+            await px.send({"RouteInfoRequest": {"token": link["token"]}})
+            await dr.action()
+            await dr.event(backend, {"status": "loading"})
+            controllers.server.restart("immediate")
+            await dr.event(backend, {"status": "ready", "address": ADDRESS})
+            assert (await px.expect("RouteInfoResponse", 30))["route_info"]["address"] == ADDRESS
+            await dr.end(backend)
+            assert statuses(await asyncio.wait_for(stream, 30)) == [
+                "scheduled", "loading", "ready", "terminated"]
+            assert (await px.expect("BackendRemoved", 30)) == {"backend": backend}
+
+    run(story())
+
+
+# ---- the end of a controller ----
+
+
+@pytest.mark.fault
+def test_pending_actions_of_a_killed_controller_reach_the_drone_through_another(controllers):
+    async def story():
+        here, there = controllers.pair()
+        async with drone(here) as dr:
+            link = (await here.aconnect()).json()
+            first = await dr.action(ack=False)
+            controllers.kill(here)
+        async with drone(there) as dr:
+            again = await dr.action()
+            assert again["action_id"] == first["action_id"]
+            await dr.bring_up(link["backend_id"])
+            same = (await there.aconnect()).json()
+            assert same["backend_id"] == link["backend_id"] and same["status"] == "ready"
+
+    run(story())
+
+
+@pytest.mark.fault
+def test_a_stream_of_a_killed_controller_resumes_at_another_without_loss_or_repeat(controllers):
+    async def story():
+        here, there = controllers.pair()
+        async with drone(there) as dr:
+            backend = (await here.aconnect()).json()["backend_id"]
+            await dr.action()
+            call = urllib.request.urlopen(
+                f"http://{here.address}/pub/b/{backend}/status-stream", timeout=30)
+            await dr.event(backend, {"status": "loading"})
+            seen = b""
+            while b"id: loading\n\n" not in seen:
+                seen += await in_thread(call.readline)
+            controllers.kill(here)
+            call.close()
+            await dr.event(backend, {"status": "ready", "address": ADDRESS})
+            await dr.end(backend)
+            rest = await in_thread(read_stream, there, backend, {"Last-Event-ID": "loading"})
+            assert statuses(seen.decode() + rest) == ["scheduled", "loading", "ready", "terminated"]
+
+    run(story())
