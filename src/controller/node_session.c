@@ -94,11 +94,20 @@ static void on_deferred_end(uv_timer_t *timer)
 static void on_ws_closed(void *data)
 {
 	struct plane_node_session *session = data;
-	session->was_serving = session->phase == PLANE_SESSION_SERVING;
+	session->was_serving |= session->phase == PLANE_SESSION_SERVING;
 	session->phase = PLANE_SESSION_CLOSED;
 	session->ws = NULL;
 	atomic_store(&session->is_gone, true);
 	(void)uv_timer_start(&session->timer, on_deferred_end, 0, 0);
+}
+
+/* No longer the one that serves its node, at once: its peer may be dead and never answer the Close
+ * frame. */
+static void retire(struct plane_node_session *session)
+{
+	session->was_serving = true;
+	session->phase = PLANE_SESSION_CLOSED;
+	plane_node_session_refuse(session, "a node of this name has connected after it");
 }
 
 /* The same node has connected again: its older connections are dead, they just do not know yet. */
@@ -110,8 +119,7 @@ static void close_older_sessions(struct plane_node_session *session)
 			other->node_id == session->node_id) {
 			plane_info("%s has connected again: its older connection is closed",
 				session->name);
-			plane_node_session_refuse(
-				other, "a node of this name has connected after it");
+			retire(other);
 		}
 	}
 }

@@ -31,7 +31,7 @@ enum plane_session_phase {
 	PLANE_SESSION_HANDSHAKE,   /* the first frame is awaited */
 	PLANE_SESSION_REGISTERING, /* the store is asked; what is said meanwhile waits */
 	PLANE_SESSION_SERVING,
-	PLANE_SESSION_CLOSED,
+	PLANE_SESSION_CLOSED, /* or closing: another connection has taken its place */
 };
 
 /** First member of each kind's session. */

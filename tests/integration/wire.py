@@ -71,6 +71,7 @@ class Peer:
 
     def __init__(self, stream, is_client):
         self.stream, self.is_client, self.unread = stream, is_client, b""
+        self.kept = []  # texts that came before one that was expected
 
     @classmethod
     def connect(cls, address, path, headers=(), tls=None):
@@ -160,11 +161,16 @@ class Peer:
                 self.send_frame(PONG, payload)
 
     def expect(self, kind):
-        """The next message of `kind`, as it was sent; others are passed over."""
+        """The next message of `kind`, as it was sent; others are kept for who expects them."""
+        for text in self.kept:
+            if name_of(json.loads(text)) == kind:
+                self.kept.remove(text)
+                return text
         while True:
             text = self.receive()
             if name_of(json.loads(text)) == kind:
                 return text
+            self.kept.append(text)
 
     def wait_close(self):
         """Code and reason of the Close frame that comes, after whatever else comes."""
