@@ -28,9 +28,9 @@ static void after_lookup(struct plane_job *base, bool is_cancelled)
 {
 	struct txt_job *job = (struct txt_job *)base;
 	if (job->is_known && !is_cancelled && job->session->phase == PLANE_SESSION_SERVING)
-		plane_node_session_send(
-			job->session, plane_dns_order_write(&(struct plane_dns_order){
-					      job->cluster, job->txt_value }));
+		plane_node_session_send(job->session,
+			plane_dns_order_write(
+				&(struct plane_dns_order){ job->cluster, job->txt_value }));
 	free(job->txt_value);
 	free(job);
 }
@@ -50,7 +50,7 @@ static void on_message(struct plane_node_session *session, const json_t *json)
 	job->session = session;
 	(void)plane_text_copy(
 		job->cluster, sizeof(job->cluster), message.cluster); /* length was checked */
-	(void)plane_node_session_submit(session, &job->base); /* closes when it cannot */
+	(void)plane_node_session_submit(session, &job->base);         /* closes when it cannot */
 }
 
 static void on_registered(struct plane_node_session *session)

@@ -41,7 +41,7 @@ struct plane_node_session {
 	struct plane_ws *ws; /* NULL once closed */
 	struct plane_strand *strand;
 	enum plane_session_phase phase;
-	json_t *early;                    /* messages that came before it was registered, or NULL */
+	json_t *early; /* messages that came before it was registered, or NULL */
 	size_t early_bytes;
 	bool was_serving;                 /* once closed: it had been registered */
 	atomic_bool is_gone;              /* for jobs: the connection is closed */

@@ -493,7 +493,8 @@ static void on_timer_closed(uv_handle_t *handle)
 static void say_goodbye(struct link *link)
 {
 	struct plane_error err;
-	plane_websocket_send_close(link->ws, PLANE_WEBSOCKET_NORMAL, NULL);
+	/* the only code that makes the original's controller end the session */
+	plane_websocket_send_close(link->ws, PLANE_WEBSOCKET_GOING_AWAY, NULL);
 	struct plane_buffer *output = plane_websocket_output(link->ws);
 	if (link->tls) {
 		(void)plane_tls_write(link->tls, output->data, output->len, &err); /* polite only */

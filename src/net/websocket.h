@@ -13,6 +13,7 @@
 
 /* Close codes (RFC 6455 section 7.4.1). */
 #define PLANE_WEBSOCKET_NORMAL 1000
+#define PLANE_WEBSOCKET_GOING_AWAY 1001
 #define PLANE_WEBSOCKET_REFUSED 1008 /* a policy was broken: the reason says which */
 
 struct plane_websocket;

@@ -473,6 +473,22 @@ def test_a_node_skips_what_it_does_not_understand(tmp_path):
     controller.close()
 
 
+def test_a_node_that_ends_says_that_it_goes_away(tmp_path):
+    closes = []
+
+    def act(peer):
+        peer.receive()
+        peer.send(json.dumps({"version": VERSION, "name": "co-odd"}))
+        closes.append(peer.wait_close())
+
+    controller, port = OddController(act), free_port()
+    with proxy_of_ours(tmp_path, controller.url, port):
+        wait_until(lambda: is_ready(port), 20, "the proxy is connected")
+    wait_until(lambda: closes, 20, "a Close frame")
+    assert closes == [(1001, "")]  # the one that ends a session of the original's controller
+    controller.close()
+
+
 def is_ready(port):
     with contextlib.suppress(OSError):
         return request("GET", f"http://127.0.0.1:{port}/ready").status == 200

@@ -16,19 +16,19 @@ import threading
 import pytest
 
 from serve import EXAMPLES, PLANE, Serve, free_port, request, wait_until
-from test_controller import Controller, connect_body
+from test_controller import connect_body
+from test_security import Guarded, bearer, create
 from test_tls import Front, certificates  # noqa: F401  (a fixture)
 from wire import Peer, filled, fixture, ordered
 
 pytestmark = pytest.mark.timeout(90)
 CLUSTER = "plane.test"
-BEARER = [("authorization", "Bearer bearer%20token")]
 TOKEN = "-3qhsD7DTdFFXMnXyN1a9J0YGdemrj32RZNSK6G-2YM"  # the recorded ones
 STATIC = "s.TOses3vHyaSvaZrUGfGZpjId2geKmD3RdP9IAt5c6vQ"
 
 
 @pytest.fixture(params=["ws", "wss"])
-def scheme(request):
+def scheme(request):  # noqa: F811
     return request.param
 
 
@@ -36,15 +36,16 @@ def scheme(request):
 
 
 class Nodes:
-    """Connects the original's nodes to a controller of ours."""
+    """Connects the original's nodes to a controller of ours; the token is in their URL."""
 
-    def __init__(self, controller, front, trust):
+    def __init__(self, controller, token, front, trust):
         self.controller, self.front, self.trust = controller, front, trust
+        self.headers = bearer(token)
 
     @contextlib.contextmanager
     def connect(self, kind, path):
         address = f"localhost:{self.front.port}" if self.front else self.controller.address
-        with Peer.connect(address, path, BEARER, self.trust) as peer:
+        with Peer.connect(address, path, self.headers.items(), self.trust) as peer:
             peer.send(fixture(kind, "to-controller", "handshake"))
             answer = json.loads(peer.expect("handshake"))
             # an original node is told of no extension
@@ -53,9 +54,12 @@ class Nodes:
             yield Said(peer, kind)
 
     def post(self, path, body=None):
-        answer = self.controller.post(path, body)
+        answer = self.controller.post(path, body, headers=self.headers)
         assert answer.status == 200, answer.body
         return answer.json()
+
+    def status(self, backend):
+        return self.controller.get(f"/pub/b/{backend}/status").json()
 
     def connect_key(self, key, **config):
         body = connect_body(key, user="alice", auth={"b": 2, "a": 1}, **config)
@@ -103,12 +107,15 @@ def compare(text, expected, unknown, values, additions=()):
 
 @pytest.fixture
 def nodes(tmp_path, scheme, certificates):  # noqa: F811
-    controller = Controller(tmp_path)
+    controller = Guarded(tmp_path)
+    token = create(controller.tokens, "original", "connect,admin,node")
+    wait_until(lambda: controller.get("/ctrl/status", headers=bearer(token)).status == 403, 20,
+               "the controller knows the token")
     front, trust = None, None
     if scheme == "wss":
         front = Front(controller.address, certificates, "localhost")
         trust = ssl.create_default_context(cafile=certificates / "ca.pem")
-    yield Nodes(controller, front, trust)
+    yield Nodes(controller, token, front, trust)
     if front:
         front.stop()
     assert controller.stop() == 0
@@ -153,7 +160,7 @@ def test_a_drone_of_the_original_lives_with_our_controller(nodes):
             drone.hear("ack-event", event_id=event_id)
         drone.say("backend-event-terminated-hard", event_id=30, backend_id=backend)
         drone.hear("ack-event", event_id=30)
-        entry = nodes.controller.get(f"/pub/b/{backend}/status").json()
+        entry = nodes.status(backend)
         assert entry["status"] == "terminated" and entry["termination_kind"] == "hard"
         assert entry["exit_error"] is True
 
@@ -169,7 +176,7 @@ def test_a_static_token_and_a_failed_start_of_the_original(nodes):
                    "hard_terminate_at", "token", backend_id=backend, static_token=made["token"])
         drone.say("backend-event-terminated-no-kind", event_id=2, backend_id=backend)
         drone.hear("ack-event", event_id=2)
-        entry = nodes.controller.get(f"/pub/b/{backend}/status").json()
+        entry = nodes.status(backend)
         assert entry["exit_error"] is False and "termination_kind" not in entry
 
 

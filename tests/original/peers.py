@@ -16,8 +16,6 @@ import websockets
 
 from serve import free_port, request, wait_until
 
-POSTGRES = pathlib.Path("/usr/lib/postgresql/15/bin")
-
 
 class Process:
     """A program with its output in `directory`; ended by SIGTERM."""
@@ -43,24 +41,24 @@ class Process:
         return self.process.wait()
 
 
-class Postgres:
-    def __init__(self, directory):
-        self.data = pathlib.Path(directory) / "postgres"
-        self.data.mkdir()
-        subprocess.run(["chown", "postgres:", self.data], check=True)
-        port = free_port()
-        self.as_postgres(POSTGRES / "initdb", "-D", self.data, "-A", "trust")
-        self.as_postgres(POSTGRES / "pg_ctl", "-D", self.data, "-w", "-l", self.data / "log", "-o",
-                         f"-h 127.0.0.1 -p {port} -k {self.data}", "start")
-        self.url = f"postgres://postgres@127.0.0.1:{port}/postgres"
+def start_controller(directory, program, *flags):
+    """A controller of the original's or of ours; it and its address."""
+    address = f"127.0.0.1:{free_port()}"
+    process = Process(directory, "controller", program, "controller", "--host", "127.0.0.1",
+                      "--port", address.split(":")[1], *flags)
+    wait_healthy(address, process)
+    return process, address
 
-    @staticmethod
-    def as_postgres(*words):
-        subprocess.run(["runuser", "-u", "postgres", "--", *map(str, words)], check=True,
-                       stdout=subprocess.DEVNULL)
 
-    def stop(self):
-        self.as_postgres(POSTGRES / "pg_ctl", "-D", self.data, "-w", "-m", "fast", "stop")
+def start_nodes(directory, program, url, cluster, zone, executor, proxy_port, dns_port):
+    """A drone, a proxy and a DNS server of the original."""
+    return [
+        Process(directory, "drone", program, "drone", "--controller-url", url, "--cluster", cluster,
+                "--executor-socket", executor),
+        Process(directory, "proxy", program, "proxy", "--controller-url", url, "--cluster", cluster,
+                "--http-port", proxy_port),
+        Process(directory, "dns", program, "dns", "--controller-url", url, "--zone", zone, "--port",
+                dns_port)]
 
 
 def wait_healthy(address, process):
@@ -75,10 +73,10 @@ def wait_healthy(address, process):
 
 class Executor:
     """What an original drone runs backends with (`--executor-socket`): each is a web server of this
-    process. Its thread ends with the drone's connection."""
+    process."""
 
     def __init__(self, path):
-        self.backends, self.listener = {}, socket.socket(socket.AF_UNIX)
+        self.path, self.backends, self.listener = path, {}, socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
         self.listener.listen()
         threading.Thread(target=self.run, daemon=True).start()

@@ -1,5 +1,5 @@
-/* Every message as the original writes it, recorded: read, and written again. Our bytes are those of
- * the file with its keys in order, which is the only difference. */
+/* Every message as the original writes it, recorded: read, and written again. Our bytes are those
+ * of the file with its keys in order, which is the only difference. */
 #include "../cmocka_all.h"
 
 #include <dirent.h>
@@ -15,8 +15,7 @@
 static json_t *load(const char *direction, const char *name)
 {
 	struct plane_error err = { 0 };
-	_cleanup_free_ char *path =
-		plane_strdupf("%s/%s/%s", PLANE_WIRE_FIXTURES, direction, name);
+	_cleanup_free_ char *path = plane_strdupf("%s/%s/%s", PLANE_WIRE_FIXTURES, direction, name);
 	char bytes[4096];
 	FILE *file = fopen(path, "r");
 	if (!file)
@@ -117,8 +116,8 @@ static void a_drones_messages_are_the_originals(void **state)
 
 static void a_proxys_messages_are_the_originals(void **state)
 {
-	check_all("proxy-socket/to-controller", check_proxy_message,
-		UP_TO(PLANE_PROXY_CERT_RELEASE));
+	check_all(
+		"proxy-socket/to-controller", check_proxy_message, UP_TO(PLANE_PROXY_CERT_RELEASE));
 	check_all("proxy-socket/from-controller", check_proxy_order,
 		UP_TO(PLANE_ORDER_BACKEND_REMOVED));
 }
