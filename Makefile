@@ -3,13 +3,14 @@
 #   make run              builds, starts a demo and prints the URL to open; Ctrl-C ends it
 #   make test             everything that must pass; the last line is "N passed, N failed"
 #   make test-faults      all fault tests; make soak [SECONDS=1200] [SEED=1]: random use and kill -9
+#   make test-original    the original Plane's programs with ours; PLANE_ORIGINAL=.../plane
 #   make coverage         the same, then which lines of src/ it executed
 #   make test-threads     the same under ThreadSanitizer; TESTS="tests/integration/test_x.py" for less
 #   make fuzz SECONDS=60  every fuzz target for so long; FUZZ="http1 proxy" for some of them
 PREFIX ?= /usr/local
 export PATH := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-.PHONY: all examples run test test-faults soak security-table test-threads coverage fuzz lint bench bench-coldstart bench-connect bench-proxy \
+.PHONY: all examples run test test-faults test-original soak security-table test-threads coverage fuzz lint bench bench-coldstart bench-connect bench-proxy \
   bench-density install clean
 
 all: build/build.ninja
@@ -29,6 +30,12 @@ test: build-test/build.ninja
 test-faults: build-test/build.ninja
 	@ninja -C build-test --quiet
 	@tools/run-tests.sh build-test --faults
+
+# The original Plane's programs with ours: PLANE_ORIGINAL=.../plane, its release build.
+test-original: build-test/build.ninja
+	@ninja -C build-test --quiet
+	@PLANE_ORIGINAL=$(PLANE_ORIGINAL) PLANE_BUILD_DIR=build-test PYTHONDONTWRITEBYTECODE=1 \
+	  /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/original
 
 SEED ?= 1
 soak: build-test/build.ninja

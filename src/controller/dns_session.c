@@ -2,7 +2,6 @@
 #include "controller/dns_session.h"
 
 #include "base/alloc.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
 
@@ -29,9 +28,9 @@ static void after_lookup(struct plane_job *base, bool is_cancelled)
 {
 	struct txt_job *job = (struct txt_job *)base;
 	if (job->is_known && !is_cancelled && job->session->phase == PLANE_SESSION_SERVING)
-		plane_node_session_send(
-			job->session, json_pack("{s:{s:s,s:s?}}", "TxtRecordResponse", "cluster",
-					      job->cluster, "txt_value", job->txt_value));
+		plane_node_session_send(job->session,
+			plane_dns_order_write(
+				&(struct plane_dns_order){ job->cluster, job->txt_value }));
 	free(job->txt_value);
 	free(job);
 }
@@ -39,12 +38,9 @@ static void after_lookup(struct plane_job *base, bool is_cancelled)
 static void on_message(struct plane_node_session *session, const json_t *json)
 {
 	struct plane_error err = { 0 };
-	json_t *request = NULL;
-	const char *cluster = NULL;
-	if (plane_json_get_object(json, "TxtRecordRequest", PLANE_JSON_REQUIRED, &request, &err) <
-			0 ||
-		plane_json_get_text(request, "cluster", PLANE_JSON_REQUIRED, &cluster, &err) < 0 ||
-		plane_text_check(cluster, "cluster", &err) < 0) {
+	struct plane_dns_message message;
+	if (plane_dns_message_read(json, &message, &err) < 0 ||
+		plane_text_check(message.cluster, "cluster", &err) < 0) {
 		plane_warn("skipping a message of %s: %s", session->name, err.message);
 		return;
 	}
@@ -52,8 +48,9 @@ static void on_message(struct plane_node_session *session, const json_t *json)
 	job->base.run = run_lookup;
 	job->base.done = after_lookup;
 	job->session = session;
-	(void)plane_text_copy(job->cluster, sizeof(job->cluster), cluster); /* length was checked */
-	(void)plane_node_session_submit(session, &job->base); /* closes when it cannot */
+	(void)plane_text_copy(
+		job->cluster, sizeof(job->cluster), message.cluster); /* length was checked */
+	(void)plane_node_session_submit(session, &job->base);         /* closes when it cannot */
 }
 
 static void on_registered(struct plane_node_session *session)

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "net/address.h"
 
 struct message_job {
 	struct plane_job base;
@@ -205,12 +206,22 @@ static void on_heartbeat(struct plane_drone_session *drone, int64_t local_time_m
 	plane_drone_registry_report(drone->base.controller->drones, drone->base.node_id, &report);
 }
 
+static int read_message(
+	const json_t *json, struct plane_drone_message *message, struct plane_error *err)
+{
+	struct sockaddr_storage address;
+	int result = plane_drone_message_read(json, message, err);
+	if (result == 0 && message->kind == PLANE_DRONE_BACKEND_EVENT && message->state.address[0])
+		result = plane_address_parse(message->state.address, &address, err);
+	return result;
+}
+
 static void on_message(struct plane_node_session *session, const json_t *json)
 {
 	struct plane_drone_session *drone = (struct plane_drone_session *)session;
 	struct plane_error err = { 0 };
 	struct plane_drone_message message;
-	if (plane_drone_message_read(json, &message, &err) < 0) {
+	if (read_message(json, &message, &err) < 0) {
 		plane_warn("skipping a message of %s: %s", session->name, err.message);
 		return;
 	}

@@ -11,8 +11,12 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "controller/run.h"
+#include "net/websocket.h"
 
 #define HANDSHAKE_TIMEOUT_MS 10000
+/* A node need not wait for the answer to its handshake, but it must not send without end. */
+#define EARLY_MESSAGES_MAX 1024
+#define EARLY_BYTES_MAX ((size_t)1 << 20)
 
 struct session_job {
 	struct plane_job base;
@@ -25,6 +29,7 @@ static void on_strand_closed(void *data)
 	struct plane_node_session *session = data;
 	struct plane_controller *controller = session->controller;
 	DL_DELETE(controller->sessions, session);
+	json_decref(STEAL(session->early));
 	session->role->free_session(session);
 	plane_controller_session_freed(controller);
 }
@@ -89,11 +94,20 @@ static void on_deferred_end(uv_timer_t *timer)
 static void on_ws_closed(void *data)
 {
 	struct plane_node_session *session = data;
-	session->was_serving = session->phase == PLANE_SESSION_SERVING;
+	session->was_serving |= session->phase == PLANE_SESSION_SERVING;
 	session->phase = PLANE_SESSION_CLOSED;
 	session->ws = NULL;
 	atomic_store(&session->is_gone, true);
 	(void)uv_timer_start(&session->timer, on_deferred_end, 0, 0);
+}
+
+/* No longer the one that serves its node, at once: its peer may be dead and never answer the Close
+ * frame. */
+static void retire(struct plane_node_session *session)
+{
+	session->was_serving = true;
+	session->phase = PLANE_SESSION_CLOSED;
+	plane_node_session_refuse(session, "a node of this name has connected after it");
 }
 
 /* The same node has connected again: its older connections are dead, they just do not know yet. */
@@ -105,7 +119,7 @@ static void close_older_sessions(struct plane_node_session *session)
 			other->node_id == session->node_id) {
 			plane_info("%s has connected again: its older connection is closed",
 				session->name);
-			plane_node_session_close(other);
+			retire(other);
 		}
 	}
 }
@@ -130,6 +144,29 @@ static enum plane_job_result register_run(struct plane_job *job)
 	return PLANE_JOB_DONE;
 }
 
+static void take_early_messages(struct plane_node_session *session)
+{
+	_cleanup_json_ json_t *early = STEAL(session->early);
+	for (size_t i = 0; i < json_array_size(early); i++)
+		if (session->phase == PLANE_SESSION_SERVING)
+			session->role->on_message(session, json_array_get(early, i));
+}
+
+static void keep_early_message(struct plane_node_session *session, json_t *json, size_t len)
+{
+	session->early_bytes += len;
+	if (session->early_bytes > EARLY_BYTES_MAX ||
+		json_array_size(session->early) == EARLY_MESSAGES_MAX) {
+		plane_warn("%s does not wait for the handshake's answer: closing", session->name);
+		plane_node_session_refuse(
+			session, "too much was sent before the handshake was answered");
+		return;
+	}
+	if (!session->early)
+		session->early = json_array();
+	json_array_append(session->early, json);
+}
+
 static void register_done(struct plane_job *job, bool is_cancelled)
 {
 	struct plane_node_session *session = ((struct session_job *)job)->session;
@@ -138,7 +175,7 @@ static void register_done(struct plane_job *job, bool is_cancelled)
 	if (session->phase != PLANE_SESSION_REGISTERING)
 		return;
 	if (is_failed) {
-		plane_node_session_close(session);
+		plane_node_session_refuse(session, "the store could not take it; try again");
 		return;
 	}
 	(void)uv_timer_stop(&session->timer);
@@ -151,6 +188,7 @@ static void register_done(struct plane_job *job, bool is_cancelled)
 		session, plane_handshake_write(session->controller->name,
 				 session->has_extensions ? session->role->extensions : NULL));
 	session->role->on_registered(session);
+	take_early_messages(session);
 }
 
 static int check_handshake(
@@ -183,7 +221,7 @@ static void on_handshake(struct plane_node_session *session, const json_t *json)
 	if (check_handshake(session, json, &err) < 0) {
 		plane_warn("refusing a connection from %s: handshake: %s", session->peer_address,
 			err.message);
-		plane_node_session_close(session);
+		plane_node_session_refuse(session, err.message);
 		return;
 	}
 	session->phase = PLANE_SESSION_REGISTERING;
@@ -198,14 +236,12 @@ static void on_ws_text(void *data, const char *text, size_t len)
 	_cleanup_json_ json_t *json = plane_json_parse(text, len, &err);
 	if (session->phase == PLANE_SESSION_HANDSHAKE) {
 		on_handshake(session, json);
+	} else if (!json) {
+		plane_warn("skipping a message of %s: %s", session->name, err.message);
 	} else if (session->phase == PLANE_SESSION_REGISTERING) {
-		plane_warn("%s does not wait for the handshake's answer: closing", session->name);
-		plane_node_session_close(session);
+		keep_early_message(session, json, len);
 	} else if (session->phase == PLANE_SESSION_SERVING) {
-		if (json)
-			session->role->on_message(session, json);
-		else
-			plane_warn("skipping a message of %s: %s", session->name, err.message);
+		session->role->on_message(session, json);
 	}
 }
 
@@ -214,7 +250,7 @@ static void on_handshake_timeout(uv_timer_t *timer)
 	struct plane_node_session *session = timer->data;
 	plane_warn("closing a connection from %s: no handshake within %d s", session->peer_address,
 		HANDSHAKE_TIMEOUT_MS / 1000);
-	plane_node_session_close(session);
+	plane_node_session_refuse(session, "no handshake came");
 }
 
 void plane_node_session_init(struct plane_node_session *session,
@@ -260,6 +296,12 @@ void plane_node_session_send(struct plane_node_session *session, json_t *owned_j
 		plane_error("a message to %s could not be written as JSON", session->name);
 }
 
+void plane_node_session_refuse(struct plane_node_session *session, const char *why)
+{
+	if (session->ws)
+		plane_ws_close_because(session->ws, PLANE_WEBSOCKET_REFUSED, why);
+}
+
 void plane_node_session_close(struct plane_node_session *session)
 {
 	if (session->ws)
@@ -271,7 +313,7 @@ bool plane_node_session_submit(struct plane_node_session *session, struct plane_
 	bool is_taken = plane_strand_submit(session->strand, owned_job);
 	if (!is_taken && session->phase == PLANE_SESSION_SERVING) {
 		plane_warn("%s sends faster than the store takes: closing", session->name);
-		plane_node_session_close(session);
+		plane_node_session_refuse(session, "it sends faster than the store takes");
 	}
 	return is_taken;
 }

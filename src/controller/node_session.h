@@ -28,9 +28,9 @@ struct plane_node_role {
 
 enum plane_session_phase {
 	PLANE_SESSION_HANDSHAKE,   /* the first frame is awaited */
-	PLANE_SESSION_REGISTERING, /* the store is asked; nothing may be said meanwhile */
+	PLANE_SESSION_REGISTERING, /* the store is asked; what is said meanwhile waits */
 	PLANE_SESSION_SERVING,
-	PLANE_SESSION_CLOSED,
+	PLANE_SESSION_CLOSED, /* or closing: another connection has taken its place */
 };
 
 /** First member of each kind's session. */
@@ -40,6 +40,8 @@ struct plane_node_session {
 	struct plane_ws *ws; /* NULL once closed */
 	struct plane_strand *strand;
 	enum plane_session_phase phase;
+	json_t *early; /* messages that came before it was registered, or NULL */
+	size_t early_bytes;
 	bool was_serving;                 /* once closed: it had been registered */
 	atomic_bool is_gone;              /* for jobs: the connection is closed */
 	char cluster[PLANE_CLUSTER_SIZE]; /* "" for DNS servers */
@@ -65,6 +67,8 @@ void plane_node_session_send(struct plane_node_session *session, json_t *owned_j
 void plane_node_session_send_text(struct plane_node_session *session, const char *text);
 /** Closes the connection (its end is reported as any other). */
 void plane_node_session_close(struct plane_node_session *session);
+/** The same, and tells the node why, in words for its log. */
+void plane_node_session_refuse(struct plane_node_session *session, const char *why);
 
 /** A job for the session's strand; embed as first member. A session with too many unfinished jobs
  *  is closed: its node sends again after it has reconnected. */

@@ -600,6 +600,12 @@ struct plane_supervisor_counts plane_supervisor_count(const struct plane_supervi
 	return counts;
 }
 
+/* What a backend without a limit may use: messages say this, as container engines do. */
+static int64_t machine_memory_bytes(void)
+{
+	return (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+}
+
 static bool measure(struct backend *backend, struct plane_backend_metrics *metrics)
 {
 	struct plane_runtime *runtime = backend->supervisor->runtime;
@@ -614,7 +620,7 @@ static bool measure(struct backend *backend, struct plane_backend_metrics *metri
 		.mem_active = now.mem_active,
 		.mem_inactive = now.mem_inactive,
 		.mem_unevictable = now.mem_unevictable,
-		.mem_limit = now.mem_limit,
+		.mem_limit = now.mem_limit ? now.mem_limit : machine_memory_bytes(),
 		.cpu_used = now.cpu_total_ns - backend->cpu_total_ns,
 		.sys_cpu = span_us * 1000 * sysconf(_SC_NPROCESSORS_ONLN) };
 	backend->cpu_total_ns = now.cpu_total_ns;

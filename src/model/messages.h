@@ -175,4 +175,25 @@ json_t *plane_proxy_order_write(const struct plane_proxy_order *order);
 int plane_proxy_order_read(
 	const json_t *json, struct plane_proxy_order *order, struct plane_error *err);
 
+/* ---- DNS server -> controller, and back ---- */
+
+/** TxtRecordRequest. Answers are matched by the cluster's name. */
+struct plane_dns_message {
+	const char *cluster;
+};
+
+json_t *plane_dns_message_write(const struct plane_dns_message *message);
+int plane_dns_message_read(
+	const json_t *json, struct plane_dns_message *message, struct plane_error *err);
+
+/** TxtRecordResponse. */
+struct plane_dns_order {
+	const char *cluster;
+	const char *txt_value; /* NULL for none */
+};
+
+json_t *plane_dns_order_write(const struct plane_dns_order *order);
+int plane_dns_order_read(
+	const json_t *json, struct plane_dns_order *order, struct plane_error *err);
+
 #endif

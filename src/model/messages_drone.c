@@ -87,8 +87,8 @@ static int read_metrics(const json_t *json, struct plane_drone_message *m, struc
 {
 	int result = plane_json_get_text(json, "backend_id", PLANE_JSON_REQUIRED, &m->backend, err);
 	for (size_t i = 0; i < METRIC_COUNT && result == 0; i++)
-		result = plane_json_get_int(json, metric_fields[i].name, PLANE_JSON_REQUIRED,
-			INT64_MIN, INT64_MAX, metric_at(&m->metrics, i), err);
+		result = plane_json_get_int(json, metric_fields[i].name, PLANE_JSON_REQUIRED, 0,
+			INT64_MAX, metric_at(&m->metrics, i), err);
 	return result;
 }
 

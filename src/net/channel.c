@@ -21,12 +21,12 @@
 
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_MAX_MS 10000
+#define STEADY_AFTER_MS 5000 /* a shorter connection does not make the next attempts hasty */
 #define ATTEMPT_TIMEOUT_MS 10000
 #define PING_INTERVAL_MS 15000
 #define DEAD_AFTER_MS 40000
 #define WAITING_MAX ((size_t)16 << 20)
 #define ANSWER_HEAD_MAX 32768
-#define CLOSE_NORMAL 1000
 #define KEY_SIZE 25 /* 16 bytes in base64, and NUL */
 
 enum link_phase { LINK_CONNECTING, LINK_UPGRADING, LINK_HANDSHAKING, LINK_CONNECTED };
@@ -43,7 +43,7 @@ struct link {
 	struct plane_buffer head;   /* of the answer to the upgrade */
 	char key[KEY_SIZE];
 	char *bearer; /* NULL for none; never log it */
-	int64_t heard_at_ms;
+	int64_t heard_at_ms, connected_at_ms;
 };
 
 struct plane_channel {
@@ -119,7 +119,8 @@ static void fail_link(struct link *link, const char *why)
 		plane_warn("cannot reach the controller at %s: %s; trying on",
 			channel->url.authority, why);
 	channel->was_failure_logged = true;
-	if (was_connected)
+	if (was_connected &&
+		(int64_t)uv_now(channel->loop) - link->connected_at_ms >= STEADY_AFTER_MS)
 		channel->backoff_ms = BACKOFF_FIRST_MS;
 	schedule_attempt(channel);
 	if (was_connected)
@@ -182,14 +183,16 @@ static void on_handshake(struct link *link, const json_t *json)
 	struct plane_channel *channel = link->channel;
 	struct plane_handshake peer;
 	struct plane_error err = { 0 };
+	char why[sizeof(err.message) + 32];
 	if (plane_handshake_read(json, &peer, &err) < 0) {
-		plane_warn("the controller's handshake is wrong: %s", err.message);
+		snprintf(why, sizeof(why), "its handshake is wrong: %s", err.message);
+		fail_link(link, why);
 		return;
 	}
 	if (strcmp(peer.version, PLANE_VERSION) != 0)
 		plane_debug("the controller's version is %s, ours %s", peer.version, PLANE_VERSION);
 	link->phase = LINK_CONNECTED;
-	channel->backoff_ms = BACKOFF_FIRST_MS;
+	link->connected_at_ms = (int64_t)uv_now(channel->loop);
 	channel->was_failure_logged = false;
 	(void)uv_timer_start(&channel->timer, on_timer, PING_INTERVAL_MS, PING_INTERVAL_MS);
 	channel->listener.on_connected(channel->listener.data, &peer);
@@ -202,12 +205,24 @@ static void on_text(void *data, const char *text, size_t len)
 	if (!link->channel)
 		return;
 	_cleanup_json_ json_t *json = plane_json_parse(text, len, &err);
-	if (!json)
-		plane_warn("skipped a message of the controller: %s", err.message);
-	else if (link->phase == LINK_HANDSHAKING)
+	if (link->phase == LINK_HANDSHAKING)
 		on_handshake(link, json);
+	else if (!json)
+		plane_warn("skipped a message of the controller: %s", err.message);
 	else
 		link->channel->listener.on_message(link->channel->listener.data, json);
+}
+
+static void fail_closed_link(struct link *link)
+{
+	char why[192];
+	const char *reason;
+	int code = plane_websocket_close_reason(link->ws, &reason);
+	if (*reason)
+		snprintf(why, sizeof(why), "it closed the connection (%d): %s", code, reason);
+	else
+		snprintf(why, sizeof(why), "it closed the connection");
+	fail_link(link, why);
 }
 
 static void feed_websocket(struct link *link, const char *bytes, size_t len)
@@ -219,7 +234,7 @@ static void feed_websocket(struct link *link, const char *bytes, size_t len)
 	if (result < 0)
 		fail_link(link, "it broke the WebSocket protocol");
 	else if (plane_websocket_is_closed(link->ws))
-		fail_link(link, "it closed the connection");
+		fail_closed_link(link);
 }
 
 static bool is_accepted(struct link *link, const struct plane_http1_head *head)
@@ -486,7 +501,8 @@ static void on_timer_closed(uv_handle_t *handle)
 static void say_goodbye(struct link *link)
 {
 	struct plane_error err;
-	plane_websocket_send_close(link->ws, CLOSE_NORMAL);
+	/* the only code that makes the original's controller end the session */
+	plane_websocket_send_close(link->ws, PLANE_WEBSOCKET_GOING_AWAY, NULL);
 	struct plane_buffer *output = plane_websocket_output(link->ws);
 	if (link->tls) {
 		(void)plane_tls_write(link->tls, output->data, output->len, &err); /* polite only */

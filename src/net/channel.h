@@ -32,8 +32,9 @@ struct plane_channel_listener {
  * joined with `path` ("/ctrl/c/<cluster>/proxy-socket", query included). `name` is the node's name;
  * `extensions` a NULL-terminated list of what this side understands. All are copied, except for
  * what `credentials` (may be NULL) points to: files are read again for each attempt. First attempt
- * at once; then backoff from 50 ms by half more each time up to 10 s, with jitter. NULL with `err`
- * when the URL or the credentials are not usable.
+ * at once; then backoff from 50 ms by half more each time up to 10 s, with jitter. A connection
+ * that lasted for 5 s starts it anew: two nodes of one name, which push each other out, do so
+ * slowly. NULL with `err` when the URL or the credentials are not usable.
  */
 struct plane_channel *plane_channel_connect(uv_loop_t *loop, const char *controller_url,
 	const struct plane_controller_credentials *credentials, const char *path, const char *name,

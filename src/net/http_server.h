@@ -102,6 +102,8 @@ void plane_ws_listen(struct plane_ws *ws, const struct plane_ws_listener *listen
 /** False when more than 16 MiB wait for a slow peer: the connection is then closed. */
 bool plane_ws_send_text(struct plane_ws *ws, const char *text, size_t len);
 void plane_ws_close(struct plane_ws *ws);
+/** With a close code (RFC 6455 section 7.4) and what to tell the peer; `reason` may be NULL. */
+void plane_ws_close_because(struct plane_ws *ws, int code, const char *reason);
 
 /** Runs `function` on the loop thread soon; callable from any thread while the server lives. */
 void plane_http_server_post(

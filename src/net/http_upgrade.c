@@ -10,8 +10,6 @@
 #define DEAD_AFTER_MS 40000
 #define CLOSE_TIMEOUT_MS 5000
 #define WAITING_MAX ((size_t)16 << 20)
-#define CLOSE_NORMAL 1000
-#define CLOSE_POLICY 1008 /* RFC 6455 section 7.4.1 */
 
 static struct plane_http_connection *connection_of(struct plane_ws *ws)
 {
@@ -125,11 +123,16 @@ bool plane_ws_send_text(struct plane_ws *ws, const char *text, size_t len)
 
 void plane_ws_close(struct plane_ws *ws)
 {
+	plane_ws_close_because(ws, PLANE_WEBSOCKET_NORMAL, NULL);
+}
+
+void plane_ws_close_because(struct plane_ws *ws, int code, const char *reason)
+{
 	struct plane_http_connection *connection = connection_of(ws);
 	if (connection->phase != PLANE_HTTP_WEBSOCKET || ws->must_close)
 		return;
 	ws->must_close = true;
-	plane_websocket_send_close(ws->endpoint, CLOSE_NORMAL);
+	plane_websocket_send_close(ws->endpoint, code, reason);
 	if (!ws->is_feeding)
 		flush(connection);
 	plane_http_connection_arm(connection, CLOSE_TIMEOUT_MS);
@@ -141,7 +144,8 @@ void plane_http_ws_cut(struct plane_http_connection *connection)
 	if (connection->phase != PLANE_HTTP_WEBSOCKET)
 		return;
 	if (!ws->must_close)
-		plane_websocket_send_close(ws->endpoint, CLOSE_POLICY);
+		plane_websocket_send_close(
+			ws->endpoint, PLANE_WEBSOCKET_REFUSED, "its token is valid no more");
 	ws->must_close = true;
 	flush(connection);
 	plane_http_connection_arm(connection, 1); /* written by then, or not at all */

@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/random.h"
 
+#define CLOSE_REASON_MAX 123 /* RFC 6455 section 5.5: 125 bytes, two of them the code */
 #define ACCEPT_GUID "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 struct plane_websocket {
@@ -21,6 +22,7 @@ struct plane_websocket {
 	size_t input_len;
 	struct plane_buffer output;
 	bool is_feeding;
+	char close_reason[CLOSE_REASON_MAX + 1]; /* of the peer */
 };
 
 static ssize_t read_input(
@@ -53,12 +55,23 @@ static int make_mask(wslay_event_context_ptr context, uint8_t *bytes, size_t len
 	return 0;
 }
 
+/* It is for a log: one line, whatever was sent. */
+static void keep_close_reason(struct plane_websocket *ws, const char *text, size_t len)
+{
+	size_t kept = 0;
+	for (; kept < len && kept < CLOSE_REASON_MAX; kept++)
+		ws->close_reason[kept] = (unsigned char)text[kept] < ' ' ? ' ' : text[kept];
+	ws->close_reason[kept] = '\0';
+}
+
 static void on_message(
 	wslay_event_context_ptr context, const struct wslay_event_on_msg_recv_arg *arg, void *data)
 {
 	struct plane_websocket *ws = data;
 	if (arg->opcode == WSLAY_TEXT_FRAME)
 		ws->on_text(ws->data, (const char *)arg->msg, arg->msg_length);
+	if (arg->opcode == WSLAY_CONNECTION_CLOSE && arg->msg_length > 2)
+		keep_close_reason(ws, (const char *)arg->msg + 2, arg->msg_length - 2);
 }
 
 struct plane_websocket *plane_websocket_create(
@@ -129,10 +142,23 @@ void plane_websocket_send_ping(struct plane_websocket *ws)
 	queue(ws, WSLAY_PING, "", 0);
 }
 
-void plane_websocket_send_close(struct plane_websocket *ws, int code)
+void plane_websocket_send_close(struct plane_websocket *ws, int code, const char *reason)
 {
-	(void)wslay_event_queue_close(ws->context, (uint16_t)code, NULL, 0); /* only once counts */
+	size_t len = reason ? strlen(reason) : 0;
+	if (len > CLOSE_REASON_MAX)
+		len = CLOSE_REASON_MAX;
+	while (reason && len && (reason[len] & 0xc0) == 0x80)
+		len--; /* not within a character: it must be UTF-8 */
+	(void)wslay_event_queue_close(
+		ws->context, (uint16_t)code, (const uint8_t *)reason, len); /* only once counts */
 	flush(ws);
+}
+
+int plane_websocket_close_reason(const struct plane_websocket *ws, const char **reason)
+{
+	int code = wslay_event_get_status_code_received(ws->context);
+	*reason = ws->close_reason;
+	return code == WSLAY_CODE_NO_STATUS_RCVD || code == WSLAY_CODE_ABNORMAL_CLOSURE ? 0 : code;
 }
 
 struct plane_buffer *plane_websocket_output(struct plane_websocket *ws)

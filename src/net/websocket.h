@@ -11,6 +11,11 @@
 
 #define PLANE_WEBSOCKET_MESSAGE_MAX ((size_t)64 << 20)
 
+/* Close codes (RFC 6455 section 7.4.1). */
+#define PLANE_WEBSOCKET_NORMAL 1000
+#define PLANE_WEBSOCKET_GOING_AWAY 1001
+#define PLANE_WEBSOCKET_REFUSED 1008 /* a policy was broken: the reason says which */
+
 struct plane_websocket;
 
 /** Called from plane_websocket_feed for each whole text message; binary ones are skipped. */
@@ -30,13 +35,18 @@ int plane_websocket_feed(struct plane_websocket *ws, const void *bytes, size_t l
 /** These add frames to the output; nothing after a close. Text must be UTF-8. */
 void plane_websocket_send_text(struct plane_websocket *ws, const char *text, size_t len);
 void plane_websocket_send_ping(struct plane_websocket *ws);
-void plane_websocket_send_close(struct plane_websocket *ws, int code);
+/** `reason` may be NULL; what is beyond 123 bytes is cut off (a frame holds no more). */
+void plane_websocket_send_close(struct plane_websocket *ws, int code, const char *reason);
 
 /** Bytes for the peer, written by the owner, who then consumes or steals them. */
 struct plane_buffer *plane_websocket_output(struct plane_websocket *ws);
 
 /** A Close frame went both ways, or nothing more can be read: close the connection. */
 bool plane_websocket_is_closed(const struct plane_websocket *ws);
+
+/** Why the peer closed: its code (0: none was given) and its words, "" for none. Valid until the
+ *  next call. */
+int plane_websocket_close_reason(const struct plane_websocket *ws, const char **reason);
 
 /** Sec-WebSocket-Accept for a key (section 4.2.2); `accept` has room for 29 bytes. */
 #define PLANE_WEBSOCKET_ACCEPT_SIZE 29

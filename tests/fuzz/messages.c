@@ -60,6 +60,8 @@ CHECK_TYPE(drone_message)
 CHECK_TYPE(drone_order)
 CHECK_TYPE(proxy_message)
 CHECK_TYPE(proxy_order)
+CHECK_TYPE(dns_message)
+CHECK_TYPE(dns_order)
 CHECK_TYPE(backend_state)
 
 static void check_handshake(const json_t *json)
@@ -101,6 +103,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 	check_drone_order(json);
 	check_proxy_message(json);
 	check_proxy_order(json);
+	check_dns_message(json);
+	check_dns_order(json);
 	check_backend_state(json);
 	check_handshake(json);
 	check_status_entry(json);

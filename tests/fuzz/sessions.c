@@ -16,6 +16,7 @@
 #include "fuzz.h"
 #include "model/messages.h"
 #include "net/http_pool.h"
+#include "net/websocket.h"
 
 #define DRONE 'd'
 #define PROXY 'p'
@@ -34,6 +35,7 @@ static struct {
 void __wrap_plane_ws_listen(struct plane_ws *ws, const struct plane_ws_listener *listener);
 bool __wrap_plane_ws_send_text(struct plane_ws *ws, const char *text, size_t len);
 void __wrap_plane_ws_close(struct plane_ws *ws);
+void __wrap_plane_ws_close_because(struct plane_ws *ws, int code, const char *reason);
 void __wrap_plane_http_pool_submit(struct plane_http_pool *pool, struct plane_http_job *job);
 
 void __wrap_plane_ws_listen(struct plane_ws *ws, const struct plane_ws_listener *listener)
@@ -47,6 +49,7 @@ static void check_sent(const json_t *json)
 	struct plane_handshake handshake;
 	struct plane_drone_order order;
 	struct plane_proxy_order proxy_order;
+	struct plane_dns_order dns_order;
 	struct plane_error err = { 0 };
 	if (node.sent++ == 0)
 		FUZZ_CHECK(plane_handshake_read(json, &handshake, &err) == 0);
@@ -55,7 +58,7 @@ static void check_sent(const json_t *json)
 	else if (node.role == PROXY)
 		FUZZ_CHECK(plane_proxy_order_read(json, &proxy_order, &err) == 0);
 	else
-		FUZZ_CHECK(json_object_get(json, "TxtRecordResponse"));
+		FUZZ_CHECK(plane_dns_order_read(json, &dns_order, &err) == 0);
 }
 
 bool __wrap_plane_ws_send_text(struct plane_ws *ws, const char *text, size_t len)
@@ -72,6 +75,12 @@ void __wrap_plane_ws_close(struct plane_ws *ws)
 {
 	FUZZ_CHECK((void *)ws == (void *)&node);
 	node.must_close = true; /* its end is told when the loop turns */
+}
+
+void __wrap_plane_ws_close_because(struct plane_ws *ws, int code, const char *reason)
+{
+	FUZZ_CHECK(code == PLANE_WEBSOCKET_REFUSED && reason[0]);
+	__wrap_plane_ws_close(ws);
 }
 
 /* Jobs run in this thread, one after another. */

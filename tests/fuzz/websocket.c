@@ -115,7 +115,7 @@ static void check_sent(bool is_client, const char *text, size_t len)
 	struct plane_buffer *back = plane_websocket_output(to);
 	FUZZ_CHECK(back->len > 0 && plane_websocket_feed(from, back->data, back->len) == 0);
 	plane_buffer_clear(back);
-	plane_websocket_send_close(from, 1000);
+	plane_websocket_send_close(from, 1000, "enough");
 	(void)plane_websocket_feed(to, output->data, output->len); /* its result is its end */
 	plane_buffer_clear(output);
 	(void)plane_websocket_feed(from, back->data, back->len);

@@ -175,13 +175,78 @@ static void malformed_messages_are_errors(void **state)
 		struct plane_drone_order drone_order;
 		struct plane_proxy_message proxy_message;
 		struct plane_proxy_order proxy_order;
+		struct plane_dns_message dns_message;
+		struct plane_dns_order dns_order;
 		struct plane_handshake handshake;
+		assert_true(plane_dns_message_read(json, &dns_message, &err) < 0);
+		assert_true(plane_dns_order_read(json, &dns_order, &err) < 0);
 		assert_true(plane_drone_message_read(json, &drone_message, &err) < 0);
 		assert_true(plane_drone_order_read(json, &drone_order, &err) < 0);
 		assert_true(plane_proxy_message_read(json, &proxy_message, &err) < 0);
 		assert_true(plane_proxy_order_read(json, &proxy_order, &err) < 0);
 		assert_true(plane_handshake_read(json, &handshake, &err) < 0);
 		assert_true(err.message[0] != '\0');
+	}
+}
+
+static void what_the_original_accepts_is_accepted(void **state)
+{
+	struct plane_error err = { 0 };
+	struct plane_drone_message message;
+	struct plane_drone_order order;
+	struct plane_proxy_message proxy_message;
+	struct plane_dns_order dns_order;
+	_cleanup_json_ json_t *unknown_keys =
+		parse("{\"Heartbeat\":{\"later\":[{}],\"local_time\":-5,\"more\":null}}");
+	assert_int_equal(plane_drone_message_read(unknown_keys, &message, &err), 0);
+	assert_int_equal(message.local_time_ms, -5);
+	_cleanup_json_ json_t *absent =
+		parse("{\"BackendEvent\":{\"timestamp\":1,\"state\":{\"last_status\":\"ready\","
+		      "\"address\":\"unused\",\"status\":\"terminated\"},\"event_id\":9,"
+		      "\"backend_id\":\"\"}}");
+	assert_int_equal(plane_drone_message_read(absent, &message, &err), 0);
+	assert_int_equal(message.state.status, PLANE_TERMINATED);
+	assert_int_equal(message.state.termination, PLANE_KIND_NONE);
+	assert_int_equal(message.state.reason, PLANE_REASON_NONE);
+	assert_false(message.state.has_exit_code);
+	assert_string_equal(message.state.address, "");
+	_cleanup_json_ json_t *defaults = parse(
+		"{\"Action\":{\"action_id\":\"ak-1\",\"backend_id\":\"b\",\"drone_id\":-1,"
+		"\"action\":{\"Spawn\":{\"executable\":null,\"key\":{\"key\":{\"name\":\"k\"},"
+		"\"token\":1,\"deadlines\":{\"renew_at\":1,\"soft_terminate_at\":2,"
+		"\"hard_terminate_at\":3}}}}}}");
+	assert_int_equal(plane_drone_order_read(defaults, &order, &err), 0);
+	assert_string_equal(order.key_namespace, "");
+	assert_string_equal(order.key_tag, "");
+	assert_null(order.static_token);
+	_cleanup_json_ json_t *unit = parse("{\"CertManagerRequest\":{\"CertLeaseRequest\":null}}");
+	assert_int_equal(plane_proxy_message_read(unit, &proxy_message, &err), 0);
+	assert_int_equal(proxy_message.kind, PLANE_PROXY_CERT_LEASE_REQUEST);
+	_cleanup_json_ json_t *no_value = parse("{\"TxtRecordResponse\":{\"cluster\":\"c\"}}");
+	assert_int_equal(plane_dns_order_read(no_value, &dns_order, &err), 0);
+	assert_null(dns_order.txt_value);
+}
+
+static void null_stands_for_no_default(void **state)
+{
+	struct plane_error err = { 0 };
+	struct plane_drone_order order;
+	_cleanup_json_ json_t *json = parse(
+		"{\"Action\":{\"action_id\":\"ak-1\",\"backend_id\":\"b\",\"drone_id\":1,"
+		"\"action\":{\"Spawn\":{\"executable\":{},\"key\":{\"key\":{\"name\":\"k\","
+		"\"tag\":null},\"token\":1,\"deadlines\":{\"renew_at\":1,\"soft_terminate_at\":2,"
+		"\"hard_terminate_at\":3}}}}}}");
+	assert_int_equal(plane_drone_order_read(json, &order, &err), -EPROTO);
+	assert_non_null(strstr(err.message, "tag"));
+}
+
+static void a_key_that_stands_twice_is_refused(void **state)
+{
+	const char *texts[] = { "{\"Heartbeat\":{\"local_time\":1,\"local_time\":2}}",
+		"{\"KeepAlive\":\"a\",\"KeepAlive\":\"b\"}" };
+	for (size_t i = 0; i < COUNT(texts); i++) {
+		struct plane_error err = { 0 };
+		assert_null(plane_json_parse(texts[i], strlen(texts[i]), &err));
 	}
 }
 
@@ -218,6 +283,9 @@ int main(void)
 		cmocka_unit_test(drone_orders_survive_reading_and_writing),
 		cmocka_unit_test(proxy_messages_survive_reading_and_writing),
 		cmocka_unit_test(malformed_messages_are_errors),
+		cmocka_unit_test(what_the_original_accepts_is_accepted),
+		cmocka_unit_test(null_stands_for_no_default),
+		cmocka_unit_test(a_key_that_stands_twice_is_refused),
 		cmocka_unit_test(unknown_messages_are_told_apart_from_malformed_ones),
 		cmocka_unit_test(handshakes_of_the_original_and_of_ours_are_read),
 	};
