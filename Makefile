@@ -81,6 +81,10 @@ bench-density: all
 
 install: all
 	install -D -m 755 build/plane $(DESTDIR)$(PREFIX)/bin/plane
+	for unit in packaging/systemd/*.service; do \
+	  install -d $(DESTDIR)$(PREFIX)/lib/systemd/system; \
+	  sed "s:/usr/local/bin/plane:$(PREFIX)/bin/plane:" $$unit \
+	    >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$unit); done
 
 clean:
 	rm -rf build build-test build-tsan build-coverage build-fuzz
