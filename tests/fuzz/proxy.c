@@ -115,6 +115,7 @@ static void do_command(struct world *world, struct script *script)
 		world->has_small_buffers = true;
 		break;
 	case 'w':
+		world->is_stopping = true;
 		plane_worker_stop(world->worker);
 		break;
 	default: /* t: about the bytes that follow */

@@ -402,6 +402,9 @@ bool proxy_check(const struct world *world)
 	for (size_t i = 0; i < world->backend_count; i++) {
 		is_well_formed = is_well_formed && !is_malformed(&answers[i]) &&
 				 !speaks_unasked(&world->backends[i], &requests[i], &answers[i]);
+		/* a proxy that stops cuts tunnels, wherever they are just then */
+		is_well_formed =
+			is_well_formed && !(world->is_stopping && is_switching(&answers[i]));
 		messages_finish(&requests[i]);
 		messages_finish(&answers[i]);
 	}

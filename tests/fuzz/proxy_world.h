@@ -27,6 +27,7 @@ struct world {
 	size_t backend_count;
 	bool refuses_connections, hangs_connections, has_small_buffers;
 	bool has_paused;   /* somebody did not read for a while */
+	bool is_stopping;  /* the script told the proxy to */
 	bool holds_routes; /* tokens that are asked for are not answered by themselves */
 	int64_t now_ms;
 	struct plane_proxy_shared shared;
