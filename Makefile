@@ -7,10 +7,11 @@
 #   make coverage         the same, then which lines of src/ it executed
 #   make test-threads     the same under ThreadSanitizer; TESTS="tests/integration/test_x.py" for less
 #   make fuzz SECONDS=60  every fuzz target for so long; FUZZ="http1 proxy" for some of them
+#   make model            checks the model of leases in tests/model/; LONG=1 for larger runs too
 PREFIX ?= /usr/local
 export PATH := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-.PHONY: all examples run test test-faults test-original soak security-table test-threads coverage fuzz lint bench bench-coldstart bench-connect bench-proxy \
+.PHONY: all examples run test test-faults test-original soak security-table test-threads coverage fuzz model lint bench bench-coldstart bench-connect bench-proxy \
   bench-density install clean
 
 all: build/build.ninja
@@ -60,6 +61,10 @@ fuzz: build-fuzz/build.ninja
 	@ninja -C build-fuzz --quiet fuzzers
 	@tools/run-fuzz.sh build-fuzz $(or $(SECONDS),60) $(FUZZ)
 
+model:
+	@tools/packages.sh model
+	@tools/run-model.sh build-model $(if $(LONG),--long)
+
 lint: build-test/build.ninja
 	@tools/packages.sh lint
 	@ninja -C build-test --quiet
@@ -87,7 +92,7 @@ install: all
 	    >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$unit); done
 
 clean:
-	rm -rf build build-test build-tsan build-coverage build-fuzz
+	rm -rf build build-test build-tsan build-coverage build-fuzz build-model
 
 # Packages are looked at each time; meson configures once and follows its files by itself after.
 .PHONY: build-packages test-packages fuzz-packages

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The one list of Debian packages: what building, running, testing and linting need. Installs what
 # is missing, says which, and touches no network when nothing is.
-# usage: tools/packages.sh build|run|test|coverage|bench|fuzz|lint ...
+# usage: tools/packages.sh build|run|test|coverage|bench|fuzz|model|lint ...
 set -euo pipefail
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -17,6 +17,7 @@ declare -A packages=(
   [bench]="docker.io runc iproute2 util-linux wrk nginx-light haproxy python3-pytest python3-websockets"
   [coverage]="gcovr"
   [fuzz]="clang-14 libclang-rt-14-dev node-llhttp"
+  [model]="gcc libc6-dev spin"
   [lint]="clang-format-14 clang-tidy-14 cppcheck"
 )
 
