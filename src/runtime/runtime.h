@@ -27,8 +27,10 @@ struct plane_runtime_spawn {
 	const char *backend;                       /* validated backend name */
 	const char *key_name;                      /* for `mount: true`; NULL without a key */
 	const struct plane_executable *executable; /* image, limits, mount */
-	const char *const *env;        /* "NAME=value", NULL-terminated; over the image's */
-	int64_t hard_deadline_boot_ms; /* CLOCK_BOOTTIME; the shim kills at it */
+	const char *const *env; /* "NAME=value", NULL-terminated; over the image's */
+	/* The lease of the drone that it runs under, as set_lease knows it; 0: one of its own. */
+	int64_t lease;
+	int64_t hard_deadline_boot_ms; /* of its own; CLOCK_BOOTTIME; the shim kills at it */
 };
 
 /** One backend found by plane_runtime_adopt. */
@@ -36,6 +38,7 @@ struct plane_runtime_found {
 	const char *backend;
 	const char *address; /* "ip:port" */
 	bool is_running;     /* else `exit` says how it ended */
+	int64_t lease;       /* as it was spawned with */
 	int64_t hard_deadline_boot_ms;
 	struct plane_runtime_exit exit;
 };
@@ -83,9 +86,18 @@ struct plane_runtime_impl {
 	/** Soft: SIGTERM to the backend's first process. Hard: SIGKILL of everything in the
 	 * sandbox. False when the backend is not running. The end comes as on_exit. */
 	bool (*terminate)(struct plane_runtime *, const char *backend, bool is_hard);
-	/** Moves the deadline at which the shim kills the backend. */
+	/** Moves the deadline at which the shim kills a backend whose lease is its own. */
 	void (*set_deadline)(
 		struct plane_runtime *, const char *backend, int64_t hard_deadline_boot_ms);
+	/** Begins a lease of the drone, or moves the deadline at which the shims kill all backends
+	 * under it: one write for all. Leases are numbers from 1 on, one after the other. */
+	int (*set_lease)(struct plane_runtime *, int64_t lease, int64_t hard_deadline_boot_ms,
+		struct plane_error *);
+	/** The deadline that was set last, by this or by a former run of the drone; 0: none known.
+	 */
+	int64_t (*get_lease)(struct plane_runtime *, int64_t lease);
+	/** The lease is over before its time: the shims kill all backends under it now. */
+	int (*end_lease)(struct plane_runtime *, int64_t lease, struct plane_error *);
 	/** The drone has recorded the backend's end: its record may be forgotten, its disk freed.
 	 */
 	void (*forget)(struct plane_runtime *, const char *backend);

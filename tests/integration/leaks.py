@@ -194,10 +194,14 @@ class Leaks:
                 yield f"log {path.name} has {path.stat().st_size} bytes"
 
     def memory_files(self):
-        """One directory in memory, with one for each sandbox."""
+        """One directory in memory, with one for each sandbox, and the drone's one lease."""
         known = re.compile(r"\d+(/(record|lease|exit|control))?")
+        leases = [path for path in self.memory[1:] if path.name.startswith("lease.")]
+        yield from (f"{path}, one of several" for path in leases[1:])
         for path in self.memory[1:]:
             name = str(path.relative_to(self.memory[0]))
+            if path in leases:
+                continue
             if not known.fullmatch(name) or int(path.relative_to(self.memory[0]).parts[0]) \
                     not in self.groups_by_number():
                 yield f"{path}"

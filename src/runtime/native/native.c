@@ -242,6 +242,7 @@ void native_start(struct native_sandbox *s, const struct plane_runtime_spawn *sp
 	s->backend = plane_strdup(spawn->backend);
 	plane_network_published(native->host.network, s->index, published);
 	s->address = plane_strdup(published);
+	s->lease = spawn->lease;
 	s->deadline_ms = spawn->hard_deadline_boot_ms;
 	if (native_give(s, spawn, image, &err) < 0) {
 		s->is_forgotten = true;
@@ -348,19 +349,29 @@ static bool native_terminate(struct plane_runtime *runtime, const char *backend,
 	return send(s->parts.control, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
 }
 
-static void native_set_deadline(
+static void move_deadline(
 	struct plane_runtime *runtime, const char *backend, int64_t hard_deadline_boot_ms)
 {
 	struct native_sandbox *s = find(from(runtime), backend);
-	struct plane_error err = { 0 };
-	char byte = PLANE_SHIM_DEADLINE;
 
-	if (!s)
-		return;
-	s->deadline_ms = hard_deadline_boot_ms;
-	if (native_lease_write(s, &err) < 0)
-		plane_warn_backend(backend, "%s", err.message);
-	(void)send(s->parts.control, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT); /* or its timer does */
+	if (s)
+		native_set_deadline(s, hard_deadline_boot_ms);
+}
+
+static int set_lease(struct plane_runtime *runtime, int64_t lease, int64_t hard_deadline_boot_ms,
+	struct plane_error *err)
+{
+	return native_set_lease(from(runtime), lease, hard_deadline_boot_ms, err);
+}
+
+static int64_t get_lease(struct plane_runtime *runtime, int64_t lease)
+{
+	return native_get_lease(from(runtime), lease);
+}
+
+static int end_lease(struct plane_runtime *runtime, int64_t lease, struct plane_error *err)
+{
+	return native_end_lease(from(runtime), lease, err);
 }
 
 static void native_forget(struct plane_runtime *runtime, const char *backend)
@@ -433,6 +444,7 @@ static void adopt_one(
 	}
 	struct plane_runtime_found what = { .backend = s->backend,
 		.address = s->address,
+		.lease = s->lease,
 		.hard_deadline_boot_ms = s->deadline_ms };
 	native_exit_read(s, &what.exit);
 	/* without a shim, and nobody saw its end: its processes may not be gone yet */
@@ -490,6 +502,7 @@ static void on_all_closed(uv_handle_t *handle)
 			code = plane_network_remove(native->id, &err);
 		if (code == 0)
 			code = plane_scratch_remove(native->host.scratch, &err);
+		native_leases_remove(native);
 		if (code == 0 && rmdir(native->host.memory) < 0)
 			code = plane_error_errno(&err, "remove %s", native->host.memory);
 		native_uids_release(native->host.directory);
@@ -550,7 +563,10 @@ static const struct plane_runtime_impl native_impl = { .adopt = native_adopt,
 	.spawn = native_spawn,
 	.wait_ready = native_wait_ready,
 	.terminate = native_terminate,
-	.set_deadline = native_set_deadline,
+	.set_deadline = move_deadline,
+	.set_lease = set_lease,
+	.get_lease = get_lease,
+	.end_lease = end_lease,
 	.forget = native_forget,
 	.metrics = native_metrics,
 	.log_path = native_log_path,
@@ -623,6 +639,7 @@ struct plane_runtime *plane_native_create(uv_loop_t *loop, const struct plane_na
 	native->loop = loop;
 	native->listener = *listener;
 	native->host.shim_fd = native->host.seccomp_fd = native->places_fd = -1;
+	native->lease_fd = -1;
 	native->images_dir = plane_strdup(config->images_dir);
 	native->mount_base = plane_strdup(config->mount_base);
 	native->pool_size = config->pool_size ? config->pool_size : 16;
@@ -656,6 +673,7 @@ void plane_native_destroy(struct plane_runtime *runtime)
 	plane_closep(&native->host.shim_fd);
 	plane_closep(&native->host.seccomp_fd);
 	plane_closep(&native->places_fd);
+	plane_closep(&native->lease_fd);
 	native_disk_destroy(native);
 	plane_scratch_destroy(native->host.scratch);
 	native_images_finish(native);

@@ -199,7 +199,7 @@ int native_give(struct native_sandbox *s, const struct plane_runtime_spawn *spaw
 	_cleanup_close_ int start = write_start(s, spawn, image, err);
 	if (start < 0)
 		return start;
-	if ((code = native_lease_write(s, err)) < 0 || (code = native_record_write(s, err)) < 0)
+	if ((code = native_lease_give(s, err)) < 0 || (code = native_record_write(s, err)) < 0)
 		return code;
 	/* Parked at a low priority, the shim, init and the backend run at the ordinary one. A shim
 	 * that just ended says so by the send. */

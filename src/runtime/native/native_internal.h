@@ -30,8 +30,10 @@ struct native_sandbox {
 	struct plane_sandbox_parts parts;
 	char *rootfs; /* of the image it is dressed with; NULL: of none yet */
 	char *backend;
-	char *address; /* "ip:port" */
-	int64_t deadline_ms, leaving_since_ms;
+	char *address;       /* "ip:port" */
+	int64_t lease;       /* of the drone, that it runs under; 0: one of its own */
+	int64_t deadline_ms; /* of its own lease */
+	int64_t leaving_since_ms;
 	uv_poll_t control, process;
 	int open_handles;
 	bool is_forgotten;
@@ -63,6 +65,8 @@ struct plane_native {
 	unsigned pool_size, failures;                     /* in a row, of making sandboxes */
 	int64_t freed_at_ms[PLANE_NETWORK_MAX_SANDBOXES]; /* boot clock; 0: never used */
 	int places_fd;
+	int lease_fd; /* of the drone's lease that was set last; -1: none */
+	int64_t lease;
 	struct native_disk *disk;
 	int64_t log_max_bytes;
 	struct native_sandbox *sandboxes[PLANE_NETWORK_MAX_SANDBOXES];
@@ -156,6 +160,21 @@ bool native_place_rests(const struct plane_native *native);
 /** A backend's sandbox begins, or has ended, to be removed. */
 void native_place_freed(struct plane_native *native, unsigned index);
 
+/* native_lease.c */
+/** Makes the lease file of a sandbox that is given to a backend. */
+int native_lease_give(const struct native_sandbox *sandbox, struct plane_error *err);
+/** What it says; negative when there is none. */
+int native_lease_read(const struct native_sandbox *sandbox, int64_t *deadline_ms);
+/** Of a backend whose lease is its own. */
+void native_set_deadline(struct native_sandbox *sandbox, int64_t deadline_ms);
+/* As their namesakes of the runtime. */
+int native_set_lease(
+	struct plane_native *native, int64_t lease, int64_t deadline_ms, struct plane_error *err);
+int64_t native_get_lease(struct plane_native *native, int64_t lease);
+int native_end_lease(struct plane_native *native, int64_t lease, struct plane_error *err);
+/** Removes the files of all leases. */
+void native_leases_remove(struct plane_native *native);
+
 /* native_end.c */
 /** The shim is gone: tells the backend's end, or that its start failed, once all of it is gone. */
 void native_end(struct native_sandbox *sandbox);
@@ -193,7 +212,6 @@ void native_boot_id(char id[64]);
 int native_record_write(const struct native_sandbox *sandbox, struct plane_error *err);
 /** Fills backend, address, pids, deadline; opens pidfd (-1 when the shim is gone). */
 int native_record_read(struct native_sandbox *sandbox, struct plane_error *err);
-int native_lease_write(const struct native_sandbox *sandbox, struct plane_error *err);
 void native_exit_read(const struct native_sandbox *sandbox, struct plane_runtime_exit *exit);
 const struct plane_sandbox_host *native_host(const struct plane_native *native);
 

@@ -24,10 +24,10 @@ void native_boot_id(char id[64])
 int native_record_write(const struct native_sandbox *s, struct plane_error *err)
 {
 	_cleanup_free_ char *path = plane_sandbox_path(native_host(s->native), s->index, "record");
-	_cleanup_json_ json_t *json = json_pack("{s:s,s:s,s:s,s:I,s:I,s:I}", "backend", s->backend,
-		"address", s->address, "boot_id", s->native->boot_id, "shim",
+	_cleanup_json_ json_t *json = json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I}", "backend",
+		s->backend, "address", s->address, "boot_id", s->native->boot_id, "shim",
 		(json_int_t)s->parts.shim, "shim_start", (json_int_t)s->parts.shim_start, "init",
-		(json_int_t)s->parts.init);
+		(json_int_t)s->parts.init, "lease", (json_int_t)s->lease);
 	_cleanup_free_ char *text = plane_json_dump(json);
 	return plane_file_replace(path, text, strlen(text), 0600, false, err);
 }
@@ -35,10 +35,9 @@ int native_record_write(const struct native_sandbox *s, struct plane_error *err)
 int native_record_read(struct native_sandbox *s, struct plane_error *err)
 {
 	_cleanup_free_ char *path = plane_sandbox_path(native_host(s->native), s->index, "record");
-	_cleanup_free_ char *lease = plane_sandbox_path(native_host(s->native), s->index, "lease");
-	_cleanup_(plane_buffer_finish) struct plane_buffer text = { 0 }, bytes = { 0 };
+	_cleanup_(plane_buffer_finish) struct plane_buffer text = { 0 };
 	const char *backend, *address, *boot;
-	int64_t shim, start, init;
+	int64_t shim, start, init, lease = 0;
 	int code = plane_file_read(path, 65536, &text, err);
 
 	if (code < 0)
@@ -57,12 +56,14 @@ int native_record_read(struct native_sandbox *s, struct plane_error *err)
 			 json, "shim_start", PLANE_JSON_REQUIRED, 0, INT64_MAX, &start, err)) < 0 ||
 		(code = plane_json_get_int(
 			 json, "init", PLANE_JSON_REQUIRED, 1, INT32_MAX, &init, err)) < 0 ||
+		(code = plane_json_get_int(
+			 json, "lease", PLANE_JSON_OPTIONAL, 0, INT64_MAX, &lease, err)) < 0 ||
 		(code = plane_name_check(backend, NULL, err)) < 0)
 		return code;
 	if (!address[0] || strlen(address) >= PLANE_ADDRESS_SIZE)
 		return plane_error_set(err, EINVAL, "address: \"%.80s\" is none", address);
-	if (plane_file_read(lease, 64, &bytes, NULL) == 0 && bytes.len == sizeof(s->deadline_ms))
-		memcpy(&s->deadline_ms, bytes.data, sizeof(s->deadline_ms));
+	(void)native_lease_read(s, &s->deadline_ms); /* without it, it is over */
+	s->lease = lease;
 	s->backend = plane_strdup(backend);
 	s->address = plane_strdup(address);
 	s->parts = (struct plane_sandbox_parts){ .index = s->index,
@@ -78,17 +79,6 @@ int native_record_read(struct native_sandbox *s, struct plane_error *err)
 			s->parts.pidfd = -1;
 		}
 	}
-	return 0;
-}
-
-int native_lease_write(const struct native_sandbox *s, struct plane_error *err)
-{
-	_cleanup_free_ char *path = plane_sandbox_path(native_host(s->native), s->index, "lease");
-	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	/* The shim maps this file: it is written in place, 8 aligned bytes. */
-	if (fd < 0 || pwrite(fd, &s->deadline_ms, sizeof(s->deadline_ms), 0) != 8)
-		return plane_error_errno(err, "write %s", path);
 	return 0;
 }
 

@@ -133,14 +133,11 @@ static int open_directory(const char *path, struct plane_error *err)
 static int make_memory(
 	const struct plane_sandbox_host *host, unsigned index, struct plane_error *err)
 {
-	static const char zero[8];
 	_cleanup_free_ char *path = plane_sandbox_path(host, index, "");
-	_cleanup_free_ char *lease = plane_sandbox_path(host, index, "lease");
 
 	if (mkdir(path, 0700) < 0)
 		return plane_error_errno(err, "make directory %s", path);
-	int code = plane_file_replace(lease, zero, sizeof(zero), 0600, false, err);
-	return code < 0 ? code : open_directory(path, err);
+	return open_directory(path, err);
 }
 
 static int take_disk(const struct plane_sandbox_host *host, unsigned index, struct plane_error *err)

@@ -61,19 +61,37 @@ static void kill_sandbox(void)
 	(void)syscall(SYS_pidfd_send_signal, shim.pidfd, SIGKILL, NULL, 0); /* gone is fine */
 }
 
-static void check_deadline(void)
+/* The drone makes the file when it gives the sandbox to a backend; many may share it. */
+static bool map_lease(void)
 {
-	int64_t deadline = *shim.lease;
+	int fd = openat(PLANE_SHIM_FD_DIRECTORY, "lease", O_RDONLY | O_CLOEXEC);
+	void *at = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof(int64_t), PROT_READ, MAP_SHARED, fd, 0);
 
-	if (deadline <= 0)
-		return;
+	if (fd >= 0)
+		close(fd);
+	if (at == MAP_FAILED)
+		return false;
+	shim.lease = at;
+	return true;
+}
+
+/* False when the time is over. Else it is looked at again when it would be, unless the drone has
+ * moved it meanwhile. */
+static bool check_deadline(void)
+{
+	int64_t deadline;
+
+	if (!shim.lease)
+		return true; /* nothing runs yet */
+	deadline = *shim.lease;
 	if (boot_ms() >= deadline) {
 		shim.is_expired = true;
 		kill_sandbox();
-		return;
+		return false;
 	}
 	struct itimerspec at = { .it_value = { deadline / 1000, deadline % 1000 * 1000000 } };
 	(void)timerfd_settime(shim.timer, TFD_TIMER_ABSTIME, &at, NULL);
+	return true;
 }
 
 static void write_map(const char *name)
@@ -354,12 +372,15 @@ static void start(const int *fds, int count)
 		fchown(shim.out_end, owner, (gid_t)-1) < 0 ||
 		fchown(shim.err_end, owner, (gid_t)-1) < 0)
 		return give_up("fill the sandbox");
+	if (!map_lease())
+		return give_up("map the lease");
+	if (!check_deadline())
+		return shim_fail(shim.control, "its lease is over");
 	if (shim_send(shim.init_socket, &byte, 1, fds, 1) != 1)
 		return give_up("start the backend");
 	close(shim.out_end);
 	close(shim.err_end);
 	close(fds[0]);
-	check_deadline();
 }
 
 /* The backend's process closed the pipe: by being executed, or with a text that tells why not. */
@@ -400,7 +421,7 @@ static void on_control(void)
 	else if (packet[0] == PLANE_SHIM_KILL)
 		kill_sandbox();
 	else if (packet[0] == PLANE_SHIM_DEADLINE)
-		check_deadline();
+		(void)check_deadline();
 }
 
 static void on_init(void)
@@ -466,13 +487,6 @@ static void listen_control(void)
 		bind(shim.listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
 		listen(shim.listener, 4) < 0)
 		die("listen on the control socket");
-	int lease = openat(PLANE_SHIM_FD_DIRECTORY, "lease", O_RDONLY | O_CLOEXEC);
-	void *at = lease < 0 ? MAP_FAILED
-			     : mmap(NULL, sizeof(int64_t), PROT_READ, MAP_SHARED, lease, 0);
-	if (at == MAP_FAILED)
-		die("map the lease");
-	shim.lease = at;
-	close(lease);
 	shim.timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (shim.timer < 0)
 		die("make a timer");
@@ -498,7 +512,7 @@ static void turn(void)
 		on_init();
 	if (polls[3].revents) {
 		(void)!read(shim.timer, &ticks, sizeof(ticks)); /* only wakes us */
-		check_deadline();
+		(void)check_deadline();
 	}
 	if (polls[0].revents)
 		on_control();

@@ -20,7 +20,7 @@ enum {
 #define PLANE_SHIM_START 'S'  /* descriptor: struct plane_shim_start */
 #define PLANE_SHIM_SIGNAL 'T' /* SIGTERM to the first process */
 #define PLANE_SHIM_KILL 'K'
-#define PLANE_SHIM_DEADLINE 'D' /* the lease file has changed */
+#define PLANE_SHIM_DEADLINE 'D' /* the lease file says an earlier time than before */
 /* Shim to drone. */
 #define PLANE_SHIM_PARKED 'P' /* followed by int32_t: pid of the sandbox's init */
 #define PLANE_SHIM_RUNNING 'R'
@@ -28,6 +28,9 @@ enum {
 
 /* Init to shim only: the signal that ended the first process, one byte. */
 #define PLANE_SHIM_SIGNALED 'X'
+
+/* The lease file: int64_t, milliseconds of CLOCK_BOOTTIME from which on nothing may run. */
+#define PLANE_SHIM_LEASE_OVER 1
 
 #define PLANE_SHIM_TEXT_MAX 512
 #define PLANE_SHIM_MAGIC 0x504c4e31u

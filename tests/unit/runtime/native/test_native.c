@@ -97,6 +97,7 @@ static void on_found(void *data, const struct plane_runtime_found *found)
 static uv_loop_t loop;
 static struct plane_runtime *runtime;
 static struct result result;
+static int64_t lease; /* of the drone, that backends are spawned under; 0: one of their own */
 
 static void until(const bool *flag)
 {
@@ -111,6 +112,7 @@ static void spawn(const char *program, const char *word, int64_t deadline_ms)
 	struct plane_runtime_spawn what = { .backend = "b1",
 		.executable = &executable,
 		.env = env,
+		.lease = lease,
 		.hard_deadline_boot_ms = plane_clock_boot_ms() + deadline_ms };
 
 	command = program;
@@ -161,10 +163,55 @@ static void the_deadline_kills(void **state)
 	runtime->impl->forget(runtime, "b1");
 }
 
+static int64_t set_lease(int64_t after_ms)
+{
+	struct plane_error err = { 0 };
+	int64_t deadline_ms = plane_clock_boot_ms() + after_ms;
+	if (runtime->impl->set_lease(runtime, lease, deadline_ms, &err) < 0)
+		fail_msg("%s", err.message);
+	assert_int_equal(runtime->impl->get_lease(runtime, lease), deadline_ms);
+	return deadline_ms;
+}
+
+static void under_a_lease_of_the_drone_its_deadline_kills(void **state)
+{
+	lease = 7;
+	(void)set_lease(60000);
+	spawn("/tool", "wait", 0); /* what would be its own means nothing */
+	assert_string_equal(result.error.message, "");
+	assert_false(result.is_ended);
+	assert_int_equal(runtime->impl->get_lease(runtime, lease + 1), 0);
+	struct plane_error err = { 0 };
+	assert_int_equal(runtime->impl->end_lease(runtime, lease, &err), 0);
+	until(&result.is_ended);
+	assert_true(result.exit.was_lease_expired);
+	assert_int_equal(runtime->impl->get_lease(runtime, lease), 0);
+	runtime->impl->forget(runtime, "b1");
+	lease = 0;
+}
+
+static void a_renewed_lease_of_the_drone_lets_live(void **state)
+{
+	lease = 8;
+	(void)set_lease(400);
+	spawn("/tool", "wait", 0);
+	assert_string_equal(result.error.message, "");
+	int64_t deadline_ms = set_lease(900);
+	until(&result.is_ended);
+	assert_true(plane_clock_boot_ms() >= deadline_ms);
+	assert_true(result.exit.was_lease_expired);
+	runtime->impl->forget(runtime, "b1");
+	/* and nothing begins under one that is over */
+	spawn("/tool", "exit", 60000);
+	assert_string_equal(result.error.message, "its lease is over");
+	lease = 0;
+}
+
 static void on_adopted(void *data, const struct plane_runtime_found *found)
 {
 	assert_string_equal(found->backend, "b1");
 	assert_true(found->is_running);
+	assert_int_equal(found->lease, 9);
 	*(bool *)data = true;
 }
 
@@ -176,7 +223,9 @@ static void a_backend_survives_its_drone_and_is_adopted(void **state)
 	bool is_found = false;
 	char data[128];
 
-	spawn("/tool", "wait", 60000);
+	lease = 9;
+	int64_t deadline_ms = set_lease(60000);
+	spawn("/tool", "wait", 0);
 	runtime->impl->close(runtime, on_done, &closed);
 	until(&closed.is_done);
 	plane_native_destroy(runtime);
@@ -186,6 +235,8 @@ static void a_backend_survives_its_drone_and_is_adopted(void **state)
 	assert_non_null(runtime);
 	assert_int_equal(runtime->impl->adopt(runtime, on_adopted, &is_found, &err), 0);
 	assert_true(is_found);
+	assert_int_equal(runtime->impl->get_lease(runtime, 9), deadline_ms);
+	lease = 0;
 	assert_true(runtime->impl->terminate(runtime, "b1", true));
 	until(&result.is_ended);
 	assert_true(result.exit.is_known);
@@ -240,6 +291,8 @@ int main(void)
 		cmocka_unit_test(a_missing_command_is_named),
 		cmocka_unit_test(a_hard_stop_kills),
 		cmocka_unit_test(the_deadline_kills),
+		cmocka_unit_test(under_a_lease_of_the_drone_its_deadline_kills),
+		cmocka_unit_test(a_renewed_lease_of_the_drone_lets_live),
 		cmocka_unit_test(a_backend_survives_its_drone_and_is_adopted),
 	};
 
