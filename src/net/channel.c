@@ -20,11 +20,9 @@
 #include "net/websocket.h"
 
 #define BACKOFF_FIRST_MS 50
-#define BACKOFF_MAX_MS 10000
 #define STEADY_AFTER_MS 5000 /* a shorter connection does not make the next attempts hasty */
-#define ATTEMPT_TIMEOUT_MS 10000
-#define PING_INTERVAL_MS 15000
-#define DEAD_AFTER_MS 40000
+#define PATIENCE_MIN_MS 500
+#define PATIENCE_MAX_MS 10000 /* also where nobody says another */
 #define WAITING_MAX ((size_t)16 << 20)
 #define ANSWER_HEAD_MAX 32768
 #define KEY_SIZE 25 /* 16 bytes in base64, and NUL */
@@ -56,7 +54,7 @@ struct plane_channel {
 	struct plane_channel_listener listener;
 	struct link *link;   /* the present attempt */
 	int64_t heard_at_ms; /* on the connection before the present one; 0: there was none */
-	int64_t backoff_ms;
+	int64_t backoff_ms, patience_ms;
 	bool was_failure_logged;
 	void (*on_closed)(void *data);
 	void *closed_data;
@@ -99,8 +97,8 @@ static void schedule_attempt(struct plane_channel *channel)
 	uint64_t wait_ms = (uint64_t)half + plane_random_below((uint64_t)half + 1);
 	(void)uv_timer_start(&channel->timer, on_timer, wait_ms, 0);
 	channel->backoff_ms += half;
-	if (channel->backoff_ms > BACKOFF_MAX_MS)
-		channel->backoff_ms = BACKOFF_MAX_MS;
+	if (channel->backoff_ms > channel->patience_ms)
+		channel->backoff_ms = channel->patience_ms;
 }
 
 /* Ends the link; the channel tries again later. */
@@ -178,6 +176,12 @@ static void flush(struct link *link)
 		write_plain(link, output);
 }
 
+static void start_pings(struct plane_channel *channel)
+{
+	uint64_t period_ms = (uint64_t)channel->patience_ms;
+	(void)uv_timer_start(&channel->timer, on_timer, period_ms, period_ms);
+}
+
 static void on_handshake(struct link *link, const json_t *json)
 {
 	struct plane_channel *channel = link->channel;
@@ -194,7 +198,7 @@ static void on_handshake(struct link *link, const json_t *json)
 	link->phase = LINK_CONNECTED;
 	link->connected_at_ms = (int64_t)uv_now(channel->loop);
 	channel->was_failure_logged = false;
-	(void)uv_timer_start(&channel->timer, on_timer, PING_INTERVAL_MS, PING_INTERVAL_MS);
+	start_pings(channel);
 	channel->listener.on_connected(channel->listener.data, &peer);
 }
 
@@ -391,7 +395,7 @@ static void attempt(struct plane_channel *channel)
 	channel->link = link;
 	(void)uv_tcp_init(channel->loop, &link->tcp); /* cannot fail without a domain */
 	link->tcp.data = link->lookup.data = link;
-	(void)uv_timer_start(&channel->timer, on_timer, ATTEMPT_TIMEOUT_MS, 0);
+	(void)uv_timer_start(&channel->timer, on_timer, (uint64_t)channel->patience_ms, 0);
 	if (channel->url.is_tls &&
 		!(link->tls = plane_tls_client_create(channel->url.host, &err))) {
 		fail_link(link, err.message);
@@ -413,7 +417,7 @@ static void attempt(struct plane_channel *channel)
 static void check_liveness(struct plane_channel *channel)
 {
 	struct link *link = channel->link;
-	if ((int64_t)uv_now(channel->loop) - link->heard_at_ms > DEAD_AFTER_MS) {
+	if ((int64_t)uv_now(channel->loop) - link->heard_at_ms >= 2 * channel->patience_ms) {
 		fail_link(link, "it has been silent for too long");
 		return;
 	}
@@ -455,6 +459,7 @@ struct plane_channel *plane_channel_connect(uv_loop_t *loop, const char *control
 	channel->handshake = plane_json_dump(handshake);
 	channel->listener = *listener;
 	channel->backoff_ms = BACKOFF_FIRST_MS;
+	channel->patience_ms = PATIENCE_MAX_MS;
 	(void)uv_timer_init(loop, &channel->timer); /* cannot fail */
 	channel->timer.data = channel;
 	(void)uv_timer_start(&channel->timer, on_timer, 0, 0);
@@ -469,6 +474,25 @@ bool plane_channel_is_connected(const struct plane_channel *channel)
 int64_t plane_channel_silence_ms(const struct plane_channel *channel)
 {
 	return channel->heard_at_ms ? (int64_t)uv_now(channel->loop) - channel->heard_at_ms : -1;
+}
+
+void plane_channel_set_patience(struct plane_channel *channel, int64_t patience_ms)
+{
+	if (patience_ms < PATIENCE_MIN_MS)
+		patience_ms = PATIENCE_MIN_MS;
+	if (patience_ms > PATIENCE_MAX_MS)
+		patience_ms = PATIENCE_MAX_MS;
+	if (patience_ms == channel->patience_ms)
+		return;
+	channel->patience_ms = patience_ms;
+	if (plane_channel_is_connected(channel))
+		start_pings(channel);
+}
+
+void plane_channel_drop(struct plane_channel *channel, const char *why)
+{
+	if (plane_channel_is_connected(channel))
+		fail_link(channel->link, why);
 }
 
 bool plane_channel_send(struct plane_channel *channel, json_t *owned_message)

@@ -50,6 +50,14 @@ bool plane_channel_is_connected(const struct plane_channel *channel);
  * peer sent from then on may be lost. -1 when none was lost yet. */
 int64_t plane_channel_silence_ms(const struct plane_channel *channel);
 
+/** How long the far side may keep us waiting: an attempt takes no longer, the pause between two is
+ * no longer, and a connection on which nothing at all was heard for twice as long is given up. */
+void plane_channel_set_patience(struct plane_channel *channel, int64_t patience_ms);
+
+/** Gives up the connection, if there is one, and begins anew; `why` is logged. on_disconnected
+ * comes from inside this call. */
+void plane_channel_drop(struct plane_channel *channel, const char *why);
+
 /** Sends a Close frame if connected and stops reconnecting; `on_closed` (may be NULL) is called
  *  when the channel is freed. No other callback comes after this call. */
 void plane_channel_close(struct plane_channel *channel, void (*on_closed)(void *data), void *data);
