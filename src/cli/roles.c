@@ -15,6 +15,7 @@
 #include "cli/credentials.h"
 #include "cli/flags.h"
 #include "cli/paths.h"
+#include "cli/times.h"
 #include "store/store.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -49,6 +50,7 @@ int plane_command_controller(int argc, char **argv)
 	const char *host = "127.0.0.1";
 	struct plane_flag_list token_files = { .count = 0 };
 	int64_t port = 8080, min_age = -1, best_of = config.best_of, ready_fd = -1;
+	struct plane_time_flags times = PLANE_TIME_FLAGS_NONE;
 	const struct plane_flag flags[] = {
 		{ "db", PLANE_FLAG_TEXT, &config.db_url, "URL",
 			"the store: sqlite:PATH or postgres://...", .is_required = true },
@@ -69,6 +71,7 @@ int plane_command_controller(int argc, char **argv)
 		{ "best-of", PLANE_FLAG_INT, &best_of, "N",
 			"drones drawn for each new backend (default: 2)", 1, 1000 },
 		{ "id", PLANE_FLAG_TEXT, &config.id, "co-NAME", "its name (default: random)" },
+		PLANE_TIME_FLAGS(times),
 		{ READY_FD },
 	};
 	const struct plane_command command = {
@@ -88,6 +91,7 @@ int plane_command_controller(int argc, char **argv)
 	config.cleanup_min_age_days = (int)min_age;
 	config.best_of = (int)best_of;
 	config.api_token_files = token_files.values;
+	plane_times_apply(&times, &config);
 	config.ready_fd = (int)ready_fd;
 	return plane_role_controller(&config);
 }

@@ -64,6 +64,7 @@ struct serve {
 	const char *data_dir_flag, *listen, *proxy_listen, *cluster, *egress, *mount_base;
 	const char *root_redirect_url, *drone_metrics, *proxy_metrics, *api_token_file;
 	bool is_insecure;
+	int64_t lease_seconds;
 	char *data_dir, *controller_dir, *controller_url;
 	int lock_fd, roles_fd, exe_fd;
 	struct plane_serve_secret secret; /* with api_token_file */
@@ -120,6 +121,7 @@ static void clear_words(struct child *child)
 static void write_command(struct child *child)
 {
 	struct serve *serve = child->serve;
+	char seconds[24];
 	clear_words(child);
 	add_word(child, "plane");
 	add_word(child, role_names[child->role]);
@@ -135,6 +137,8 @@ static void write_command(struct child *child)
 			add_flag(child, "--api-token-file", PLANE_CHILD_SECRET_PATH);
 		if (serve->is_insecure)
 			add_word(child, "--insecure-no-auth");
+		snprintf(seconds, sizeof(seconds), "%" PRId64, serve->lease_seconds);
+		add_flag(child, "--lease-seconds", seconds);
 		break;
 	case ROLE_DRONE:
 		add_flag(child, "--controller-url", serve->controller_url);
@@ -517,7 +521,10 @@ int plane_command_serve(int argc, char **argv)
 	struct serve serve = { .listen = "127.0.0.1:8080",
 		.proxy_listen = "127.0.0.1:9090",
 		.cluster = "localhost:9090",
-		.egress = "nat" };
+		.egress = "nat",
+		/* there is no other drone to give a key to, and time to start the controller again
+		 */
+		.lease_seconds = 60 };
 	const struct plane_flag flags[] = {
 		{ "data-dir", PLANE_FLAG_TEXT, &serve.data_dir_flag, "DIR",
 			"all state (default: $PLANE_DATA_DIR or /var/lib/plane)" },
@@ -533,6 +540,8 @@ int plane_command_serve(int argc, char **argv)
 			"let everybody use the API, on any address" },
 		{ "egress", PLANE_FLAG_TEXT, &serve.egress, "nat|none",
 			"what backends may reach outside (default: nat)" },
+		{ "lease-seconds", PLANE_FLAG_INT, &serve.lease_seconds, "S",
+			"backends outlive their controller for 4/5 of it (default: 60)", 1, 86400 },
 		{ "mount-base", PLANE_FLAG_TEXT, &serve.mount_base, "DIR",
 			"where the directories of backends that ask for one live" },
 		{ "root-redirect-url", PLANE_FLAG_TEXT, &serve.root_redirect_url, "URL",

@@ -13,7 +13,6 @@
 
 #define TRIES 3
 #define TOKEN_LIFETIME_MS (3600 * 1000)
-#define NODE_UNHEALTHY_MS PLANE_NODE_UNHEALTHY_MS
 #define WAIT_MARGIN_MS 3000
 
 enum step {
@@ -141,6 +140,8 @@ static enum step spawn_on(
 	struct plane_controller *controller = attempt->controller;
 	const struct plane_connect_request *request = attempt->request;
 	struct plane_connect_result *result = attempt->result;
+	const struct plane_lease_constants *constants =
+		drone->lease_epoch ? &controller->config->drone_lease : &controller->config->lease;
 	char action_id[PLANE_NAME_SIZE];
 	_cleanup_free_ char *message = NULL;
 	int64_t time_ms = 0;
@@ -165,12 +166,14 @@ static enum step spawn_on(
 		.token = request->use_static_token ? NULL : &token,
 		.action_id = action_id,
 		.executable = request->executable,
-		.deadlines = plane_deadlines_after(
-			&controller->config->lease, drone_clock(controller, drone)),
-		.lease_ms = controller->config->lease.expire_ms };
+		.lease_epoch = drone->lease_epoch,
+		.deadlines = plane_deadlines_after(constants, drone_clock(controller, drone)),
+		.lease_ms = constants->expire_ms };
 	int code = plane_store_spawn(controller->store, &spawn, &message, &time_ms, &err);
 	if (code == -EEXIST)
 		return lost_race(attempt, PLANE_API_FAILED_TO_ACQUIRE_KEY);
+	if (code == -ESTALE) /* the drone was given up, or has come back, this instant */
+		return lost_race(attempt, PLANE_API_NO_DRONE_AVAILABLE);
 	if (code < 0)
 		return fail_store(attempt, "store the backend", &err);
 	announce(attempt, drone, action_id, STEAL(message), time_ms);
@@ -223,7 +226,8 @@ static enum step try_once(struct attempt *attempt)
 		.token = &token,
 		.cluster = request->has_spawn_config ? cluster_of(attempt) : NULL,
 		.pool = request->pool,
-		.healthy_ms = NODE_UNHEALTHY_MS };
+		.healthy_ms = attempt->controller->config->unhealthy_ms,
+		.lease_healthy_ms = attempt->controller->config->drone_lease.soft_terminate_ms };
 	struct plane_store_connection found = { 0 };
 	if (plane_store_connect(attempt->controller->store, &look, &found, &err) < 0)
 		return fail_store(attempt, "look up the key", &err);

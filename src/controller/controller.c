@@ -17,6 +17,8 @@
 #include "controller/cleanup.h"
 #include "controller/drone_session.h"
 #include "controller/follower.h"
+#include "controller/lease_round.h"
+#include "controller/lease_watch.h"
 #include "controller/node_session.h"
 #include "controller/proxy_session.h"
 #include "controller/public_url.h"
@@ -28,7 +30,6 @@
 #define WAITING_CONNECTS_MAX 24 /* the other threads stay free for the rest */
 #define MAX_BODY_BYTES (2u << 20)
 #define MAX_CONNECTIONS 4096
-#define HEARTBEAT_MS 7000
 #define LOST_CHECK_MS 10000
 
 const struct plane_controller_config plane_controller_config_defaults = {
@@ -41,11 +42,36 @@ const struct plane_controller_config plane_controller_config_defaults = {
 		.soft_terminate_ms = 40000,
 		.hard_terminate_ms = 50000,
 		.expire_ms = 60000 },
+	.drone_lease = { .renew_ms = 2000,
+		.soft_terminate_ms = 6000,
+		.hard_terminate_ms = 8000,
+		.expire_ms = 10000 },
+	.heartbeat_ms = 7000,
+	.unhealthy_ms = 45000,
 	.termination_grace_ms = 30000,
 	.assume_lost_ms = 120000,
 	.action_tick_ms = 5000,
 	.feed_poll_ms = 500,
 };
+
+static int check_times(const struct plane_controller_config *config, struct plane_error *err)
+{
+	if (plane_lease_constants_check(&config->lease, "key lease", err) < 0 ||
+		plane_lease_constants_check(&config->drone_lease, "drone lease", err) < 0)
+		return err->code;
+	if (config->termination_grace_ms < 0)
+		return plane_error_set(err, EINVAL, "grace: expected at least 0");
+	if (config->assume_lost_ms < config->lease.expire_ms)
+		return plane_error_set(err, EINVAL,
+			"assume lost (%d ms) must not come before the expiry of key leases (%lld "
+			"ms)",
+			config->assume_lost_ms, (long long)config->lease.expire_ms);
+	if (config->heartbeat_ms <= 0 || config->unhealthy_ms <= config->heartbeat_ms)
+		return plane_error_set(err, EINVAL,
+			"unhealthy (%d ms) must come after the heartbeat (%d ms)",
+			config->unhealthy_ms, config->heartbeat_ms);
+	return 0;
+}
 
 static int check_config(const struct plane_controller_config *config, struct plane_error *err)
 {
@@ -61,10 +87,8 @@ static int check_config(const struct plane_controller_config *config, struct pla
 		return plane_error_set(err, EINVAL,
 			"cleanup: expected an age of at least 0 days "
 			"and a batch of at least 1");
-	if (!plane_lease_constants_valid(&config->lease) || config->termination_grace_ms < 0 ||
-		config->assume_lost_ms < config->lease.expire_ms)
-		return plane_error_set(err, EINVAL,
-			"lease: expected renew <= soft <= hard < expiry <= time until lost");
+	if (check_times(config, err) < 0)
+		return err->code;
 	return plane_guard_check(config, err);
 }
 
@@ -114,6 +138,8 @@ static void finish_if_idle(struct plane_controller *controller)
 	uv_close((uv_handle_t *)&controller->heartbeat_timer, NULL);
 	uv_close((uv_handle_t *)&controller->cleanup_timer, NULL);
 	uv_close((uv_handle_t *)&controller->lost_timer, NULL);
+	uv_close((uv_handle_t *)&controller->lease_timer, NULL);
+	uv_close((uv_handle_t *)&controller->renewals_timer, NULL);
 	uv_close((uv_handle_t *)&controller->acks_timer, NULL);
 	plane_guard_close(controller);
 	plane_strand_close(controller->strand, NULL, NULL);
@@ -144,6 +170,8 @@ static void on_signal(uv_signal_t *signal, int number)
 	(void)uv_timer_stop(&controller->heartbeat_timer);
 	(void)uv_timer_stop(&controller->cleanup_timer);
 	(void)uv_timer_stop(&controller->lost_timer);
+	(void)uv_timer_stop(&controller->lease_timer);
+	(void)uv_timer_stop(&controller->renewals_timer);
 	(void)uv_timer_stop(&controller->acks_timer);
 	plane_guard_stop(controller);
 	plane_hub_stop_waiting(controller->hub);
@@ -209,6 +237,12 @@ static void on_cleanup(uv_timer_t *timer)
 static void on_lost_check(uv_timer_t *timer)
 {
 	start_background(timer->data, plane_sweep_lost);
+	start_background(timer->data, plane_lease_mark_broken); /* of other controllers, too */
+}
+
+static void on_lease_round(uv_timer_t *timer)
+{
+	start_background(timer->data, plane_lease_round);
 }
 
 static void start_timer(struct plane_controller *controller, uv_timer_t *timer,
@@ -282,15 +316,21 @@ static void serve(struct plane_controller *controller)
 	start_signal(controller, 0, SIGTERM);
 	start_signal(controller, 1, SIGINT);
 	plane_guard_start(controller);
+	uint64_t heartbeat_ms = (uint64_t)controller->config->heartbeat_ms;
+	uint64_t round_ms =
+		(uint64_t)plane_lease_watch_period_ms(controller->config->drone_lease.expire_ms);
+	controller->renewals = plane_lease_renewals_create(controller);
 	start_timer(
-		controller, &controller->heartbeat_timer, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
+		controller, &controller->heartbeat_timer, on_heartbeat, heartbeat_ms, heartbeat_ms);
+	start_timer(controller, &controller->lease_timer, on_lease_round, 0, round_ms);
 	/* several controllers start together: they do not clean up together */
 	start_timer(controller, &controller->cleanup_timer, on_cleanup,
 		plane_random_below(PLANE_CLEANUP_PERIOD_MS), PLANE_CLEANUP_PERIOD_MS);
 	start_timer(
 		controller, &controller->lost_timer, on_lost_check, LOST_CHECK_MS, LOST_CHECK_MS);
-	(void)uv_timer_init(&controller->loop, &controller->acks_timer); /* always succeeds */
-	controller->acks_timer.data = controller;
+	(void)uv_timer_init(&controller->loop, &controller->acks_timer); /* both always succeed */
+	(void)uv_timer_init(&controller->loop, &controller->renewals_timer);
+	controller->acks_timer.data = controller->renewals_timer.data = controller;
 	tell_ready(controller);
 	(void)uv_run(&controller->loop, UV_RUN_DEFAULT); /* returns when all is closed */
 }
@@ -358,6 +398,8 @@ static void release(struct plane_controller *controller)
 	plane_forward_auth_destroy(controller->auth);
 	plane_access_destroy(controller->access);
 	plane_drone_registry_destroy(controller->drones);
+	plane_lease_renewals_destroy(controller->renewals);
+	plane_lease_watch_destroy(controller->watch);
 	plane_store_close(controller->store);
 	free(controller->public_url);
 	free(controller);
@@ -384,6 +426,7 @@ int plane_controller_run(const struct plane_controller_config *config, struct pl
 	}
 	(void)signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of a write */
 	controller->drones = plane_drone_registry_create();
+	controller->watch = plane_lease_watch_create();
 	result = start_and_serve(controller, err);
 	release(controller);
 	return result;

@@ -22,11 +22,15 @@ struct plane_controller_config {
 	int best_of;  /* drones drawn at random for each new backend; at least 1 */
 	int ready_fd; /* gets "ready <ip:port>\n" once requests are served; -1: none. Closed then.
 		       */
-	struct plane_lease_constants lease;
+	struct plane_lease_constants lease;       /* of single keys, for original drones */
+	struct plane_lease_constants drone_lease; /* of whole drones */
+	int heartbeat_ms;                         /* how often it tells the store that it runs */
+	int unhealthy_ms; /* drones and controllers silent for so long get no new backends */
 	int termination_grace_ms; /* how long a drone lets a softly terminated backend live */
-	int assume_lost_ms;       /* a drone silent for so long is lost, and its backends */
-	int action_tick_ms;       /* how often a drone's pending actions are looked at */
-	int feed_poll_ms; /* how often other controllers' doings are looked at unless notified */
+	/* an original drone silent for so long is lost, and its backends */
+	int assume_lost_ms;
+	int action_tick_ms; /* how often a drone's pending actions are looked at */
+	int feed_poll_ms;   /* how often other controllers' doings are looked at unless notified */
 };
 
 extern const struct plane_controller_config plane_controller_config_defaults;

@@ -1,6 +1,8 @@
 /* Arithmetic of lease deadlines. Must never give a drone more time than the store's expiry. */
 #include "controller/deadlines.h"
 
+#include <errno.h>
+
 const struct plane_lease_constants plane_lease_defaults = {
 	.renew_ms = 30000,
 	.soft_terminate_ms = 40000,
@@ -18,11 +20,34 @@ static int64_t clamp(int64_t value)
 	return value < -LOCAL_MAX_MS ? -LOCAL_MAX_MS : value;
 }
 
-bool plane_lease_constants_valid(const struct plane_lease_constants *c)
+struct plane_lease_constants plane_lease_constants_scale(int64_t expire_ms)
 {
-	return c->renew_ms > 0 && c->soft_terminate_ms >= c->renew_ms &&
-	       c->hard_terminate_ms >= c->soft_terminate_ms &&
-	       c->expire_ms > c->hard_terminate_ms && c->expire_ms < LOCAL_MAX_MS;
+	return (struct plane_lease_constants){ .renew_ms = expire_ms / 5,
+		.soft_terminate_ms = expire_ms * 3 / 5,
+		.hard_terminate_ms = expire_ms * 4 / 5,
+		.expire_ms = expire_ms };
+}
+
+int plane_lease_constants_check(
+	const struct plane_lease_constants *c, const char *what, struct plane_error *err)
+{
+	const struct {
+		const char *name;
+		int64_t ms;
+		bool may_be_equal; /* to the one before */
+	} order[] = { { "the beginning", 0, true }, { "renewal", c->renew_ms, false },
+		{ "soft stop", c->soft_terminate_ms, true },
+		{ "hard stop", c->hard_terminate_ms, true }, { "expiry", c->expire_ms, false },
+		{ "the longest time", LOCAL_MAX_MS, false } };
+	for (size_t i = 1; i < sizeof(order) / sizeof(order[0]); i++)
+		if (order[i].ms < order[i - 1].ms ||
+			(order[i].ms == order[i - 1].ms && !order[i].may_be_equal))
+			return plane_error_set(err, EINVAL,
+				"%s: %s (%lld ms) must come %s %s (%lld ms)", what, order[i].name,
+				(long long)order[i].ms,
+				order[i].may_be_equal ? "not before" : "after", order[i - 1].name,
+				(long long)order[i - 1].ms);
+	return 0;
 }
 
 int64_t plane_clock_report_estimate(const struct plane_clock_report *report, int64_t now_ms)

@@ -18,8 +18,14 @@ struct plane_lease_constants {
 /** 30, 40, 50 and 60 seconds. */
 extern const struct plane_lease_constants plane_lease_defaults;
 
-/** 0 < renew <= soft <= hard < expire? */
-bool plane_lease_constants_valid(const struct plane_lease_constants *constants);
+/** Those between our own nodes when a lease lasts `expire_ms`: a fifth, three fifths and four
+ * fifths of that. */
+struct plane_lease_constants plane_lease_constants_scale(int64_t expire_ms);
+
+/** 0 < renew <= soft <= hard < expire? Else -EINVAL with a message that begins with `what` and
+ * names the first two that are in the wrong order. */
+int plane_lease_constants_check(
+	const struct plane_lease_constants *constants, const char *what, struct plane_error *err);
 
 /** What a drone said about its clock, and when it arrived by ours. */
 struct plane_clock_report {

@@ -35,6 +35,8 @@ static void send_action(
 	struct plane_drone_session *drone, const char *action_id, const char *message)
 {
 	int64_t now_ms = plane_clock_boot_ms();
+	if (!plane_drone_session_has_lease(drone))
+		return; /* sent when it has */
 	struct plane_sent_action *sent = find_sent(drone, action_id);
 	if (!sent) {
 		sent = PLANE_NEW(struct plane_sent_action);

@@ -13,6 +13,8 @@ struct plane_drone_session {
 	struct plane_log_request *logs;
 	int64_t last_log_request_id;
 	bool is_tick_running;
+	int64_t lease_epoch; /* the one it was last told on this connection; 0: none */
+	bool is_waiting_logged;
 	int64_t *unacked_events; /* stored, and to be acknowledged once they are durable */
 	size_t unacked_count;
 	bool is_syncing;
@@ -21,6 +23,12 @@ struct plane_drone_session {
 /** The session that serves this drone, or NULL. */
 struct plane_drone_session *plane_drone_session_find(
 	struct plane_controller *controller, int64_t drone_id);
+
+/** May it be sent orders? One that has leases of its own must have been told of it first. */
+bool plane_drone_session_has_lease(const struct plane_drone_session *drone);
+/** Answers a request that named `epoch`. */
+void plane_drone_session_lease_answer(struct plane_drone_session *drone, int64_t epoch,
+	const struct plane_store_renewal *renewal);
 
 /* drone_actions.c */
 /** Starts a round: sweeps the drone, then sends what is pending and was not sent just now. */

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "controller/lease_round.h"
 #include "net/address.h"
 
 struct message_job {
@@ -18,11 +19,8 @@ struct message_job {
 	struct plane_drone_session *drone;
 	json_t *json; /* the message borrows from it */
 	struct plane_drone_message message;
-	bool is_stored; /* event, together with one before it */
-	/* renewals: of which backends, and what became of each */
-	const char **backends;
-	bool *is_renewed;
-	size_t backend_count;
+	bool is_stored;  /* event, together with one before it */
+	bool is_renewed; /* renewal */
 };
 
 #define REPORTS_MAX 64 /* in one transaction */
@@ -104,9 +102,9 @@ static enum plane_job_result run_ack(struct message_job *job)
 static enum plane_job_result run_renewal(struct message_job *job)
 {
 	struct plane_error err = { 0 };
-	if (plane_store_keys_renew(controller_of(job)->store, job->backends, job->backend_count,
+	if (plane_store_keys_renew(controller_of(job)->store, &job->message.backend, 1,
 		    job->drone->base.node_id, controller_of(job)->config->lease.expire_ms,
-		    job->is_renewed, &err) < 0)
+		    &job->is_renewed, &err) < 0)
 		return retry(job, "renewal", &err);
 	return PLANE_JOB_DONE;
 }
@@ -122,8 +120,8 @@ static enum plane_job_result run_message(struct plane_job *base)
 	case PLANE_DRONE_ACK_ACTION:
 		return run_ack(job);
 	case PLANE_DRONE_RENEW_KEY:
-	case PLANE_DRONE_RENEW_KEYS:
 		return run_renewal(job);
+	case PLANE_DRONE_RENEW_LEASE:
 	case PLANE_DRONE_BACKEND_METRICS:
 	case PLANE_DRONE_LOGS_CHUNK:
 		break; /* never submitted */
@@ -131,57 +129,64 @@ static enum plane_job_result run_message(struct plane_job *base)
 	return PLANE_JOB_DONE;
 }
 
-/* ---- renewals ---- */
-
-static bool is_renewal(const struct plane_drone_message *message)
-{
-	return message->kind == PLANE_DRONE_RENEW_KEY || message->kind == PLANE_DRONE_RENEW_KEYS;
-}
-
-static void gather_backends(struct message_job *job)
-{
-	const struct plane_drone_message *message = &job->message;
-	bool is_one = message->kind == PLANE_DRONE_RENEW_KEY;
-	job->backend_count = is_one ? 1 : json_array_size(message->backends);
-	job->backends = plane_alloc_zero(job->backend_count + 1, sizeof(*job->backends));
-	job->is_renewed = plane_alloc_zero(job->backend_count + 1, sizeof(*job->is_renewed));
-	for (size_t i = 0; i < job->backend_count; i++)
-		job->backends[i] = is_one ? message->backend
-					  : json_string_value(json_array_get(message->backends, i));
-}
+/* ---- leases ---- */
 
 static void answer_renewal(struct message_job *job)
 {
 	struct plane_controller *controller = controller_of(job);
-	_cleanup_json_ json_t *renewed = json_array(), *refused = json_array();
-	for (size_t i = 0; i < job->backend_count; i++) {
-		bool is_renewed = job->is_renewed[i];
-		if (!is_renewed)
-			plane_warn_backend(job->backends[i],
-				"renewal refused: the key is not held by %s",
-				job->drone->base.name);
-		json_array_append_new(
-			is_renewed ? renewed : refused, json_string(job->backends[i]));
-		plane_metrics_add(&controller->metrics,
-			is_renewed ? PLANE_METRIC_RENEWALS : PLANE_METRIC_RENEWALS_REFUSED, 1);
-	}
-	bool is_one = job->message.kind == PLANE_DRONE_RENEW_KEY;
-	struct plane_drone_order order = {
-		.kind = is_one ? PLANE_ORDER_RENEW_KEY_RESPONSE : PLANE_ORDER_RENEW_KEYS_RESPONSE,
+	if (!job->is_renewed)
+		plane_warn_backend(job->message.backend,
+			"renewal refused: the key is not held by %s", job->drone->base.name);
+	plane_metrics_add(&controller->metrics,
+		job->is_renewed ? PLANE_METRIC_RENEWALS : PLANE_METRIC_RENEWALS_REFUSED, 1);
+	struct plane_drone_order order = { .kind = PLANE_ORDER_RENEW_KEY_RESPONSE,
 		.backend = job->message.backend,
-		.has_deadlines = json_array_size(renewed) > 0,
+		.has_deadlines = job->is_renewed,
 		.deadlines = plane_deadlines_after(
-			&controller->config->lease, job->message.local_time_ms),
-		.renewed = renewed,
-		.refused = refused,
-	};
+			&controller->config->lease, job->message.local_time_ms) };
 	plane_node_session_send(&job->drone->base, plane_drone_order_write(&order));
+}
+
+bool plane_drone_session_has_lease(const struct plane_drone_session *drone)
+{
+	return !drone->base.has_lease || drone->lease_epoch != 0;
+}
+
+static void log_refusal(struct plane_drone_session *drone, int64_t epoch)
+{
+	if (epoch)
+		plane_warn("%s: its lease is broken, it must end what runs under it",
+			drone->base.name);
+	else if (!drone->is_waiting_logged)
+		plane_warn("%s: another process of this name has its lease; it gets one when that "
+			   "is over",
+			drone->base.name);
+	drone->is_waiting_logged = epoch == 0;
+}
+
+void plane_drone_session_lease_answer(
+	struct plane_drone_session *drone, int64_t epoch, const struct plane_store_renewal *renewal)
+{
+	struct plane_controller *controller = drone->base.controller;
+	bool is_granted = renewal->result == PLANE_RENEWAL_GRANTED;
+	bool is_new = is_granted && drone->lease_epoch != renewal->epoch;
+	struct plane_drone_order order = { .kind = PLANE_ORDER_LEASE_RESPONSE,
+		.epoch = is_granted ? renewal->epoch : epoch,
+		.has_deadlines = is_granted,
+		.deadlines = plane_deadlines_after(
+			&controller->config->drone_lease, renewal->local_time_ms) };
+	plane_node_session_send(&drone->base, plane_drone_order_write(&order));
+	plane_metrics_add(&controller->metrics,
+		is_granted ? PLANE_METRIC_LEASE_RENEWALS : PLANE_METRIC_LEASE_REFUSALS, 1);
+	drone->lease_epoch = is_granted ? renewal->epoch : 0;
+	if (!is_granted)
+		log_refusal(drone, epoch);
+	if (is_new)
+		plane_drone_actions_tick(drone);
 }
 
 static void free_job(struct message_job *job)
 {
-	free(job->backends);
-	free(job->is_renewed);
 	json_decref(job->json);
 	free(job);
 }
@@ -192,7 +197,7 @@ static void after_message(struct plane_job *base, bool is_cancelled)
 	bool is_answered = !is_cancelled && job->drone->base.phase == PLANE_SESSION_SERVING;
 	if (is_answered && job->message.kind == PLANE_DRONE_BACKEND_EVENT)
 		plane_drone_acks_add(job->drone, job->message.event_id);
-	if (is_answered && is_renewal(&job->message))
+	if (is_answered && job->message.kind == PLANE_DRONE_RENEW_KEY)
 		answer_renewal(job);
 	if (is_answered && job->message.kind == PLANE_DRONE_ACK_ACTION)
 		plane_drone_actions_ack(job->drone, job->message.action_id);
@@ -231,8 +236,16 @@ static void on_message(struct plane_node_session *session, const json_t *json)
 	}
 	if (message.kind == PLANE_DRONE_BACKEND_METRICS)
 		return; /* nobody listens to them in this process */
-	if (message.kind == PLANE_DRONE_HEARTBEAT)
+	if (message.kind == PLANE_DRONE_HEARTBEAT || message.kind == PLANE_DRONE_RENEW_LEASE)
 		on_heartbeat(drone, message.local_time_ms);
+	if (message.kind == PLANE_DRONE_RENEW_LEASE) {
+		if (session->has_lease)
+			plane_lease_renewals_add(session->controller->renewals, drone, &message);
+		else
+			plane_warn("skipping a message of %s: RenewLease: not in its extensions",
+				session->name);
+		return;
+	}
 	if (message.kind == PLANE_DRONE_BACKEND_EVENT)
 		plane_metrics_add(&session->controller->metrics, PLANE_METRIC_EVENTS, 1);
 	struct message_job *job = PLANE_NEW(struct message_job);
@@ -241,8 +254,6 @@ static void on_message(struct plane_node_session *session, const json_t *json)
 	job->drone = drone;
 	job->json = json_incref((json_t *)json);
 	job->message = message;
-	if (is_renewal(&message))
-		gather_backends(job);
 	(void)plane_node_session_submit(session, &job->base); /* closes when it cannot */
 }
 
@@ -290,8 +301,7 @@ static void free_session(struct plane_node_session *session)
 	free(session);
 }
 
-static const char *const extensions[] = { PLANE_EXTENSION_RENEW_KEYS, PLANE_EXTENSION_NO_METRICS,
-	NULL };
+static const char *const extensions[] = { PLANE_EXTENSION_LEASE, PLANE_EXTENSION_NO_METRICS, NULL };
 
 static const struct plane_node_role drone_role = {
 	.kind = PLANE_NODE_DRONE,

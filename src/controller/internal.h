@@ -18,9 +18,9 @@
 #include "net/http_server.h"
 #include "store/store.h"
 
-#define PLANE_NODE_UNHEALTHY_MS 45000 /* silent for so long, a drone gets no new backends */
-
 struct plane_follower;
+struct plane_lease_renewals;
+struct plane_lease_watch;
 struct plane_node_session;
 
 struct plane_controller {
@@ -33,6 +33,7 @@ struct plane_controller {
 	struct plane_hub *hub;
 	struct plane_follower *follower; /* NULL: the store is not shared */
 	struct plane_drone_registry *drones;
+	struct plane_lease_watch *watch; /* one thread at a time */
 	struct plane_forward_auth *auth; /* NULL: nobody else is asked */
 	struct plane_access *access;     /* NULL: everybody may */
 	struct plane_metrics metrics;
@@ -42,10 +43,12 @@ struct plane_controller {
 	uv_loop_t loop;
 	struct plane_http_pool *workers; /* of all strands */
 	struct plane_strand *strand;     /* the controller's own store work */
+	struct plane_lease_renewals *renewals;
 	struct plane_node_session *sessions;
 	struct plane_guard guard;
 	uv_signal_t signals[2];
 	uv_timer_t heartbeat_timer, cleanup_timer, lost_timer, acks_timer;
+	uv_timer_t lease_timer, renewals_timer;
 	int open_sessions; /* not freed yet */
 	bool is_stopping, is_server_closed, is_finishing;
 };

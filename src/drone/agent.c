@@ -17,6 +17,7 @@
 #include "net/channel.h"
 
 #define HEARTBEAT_MS 7000
+#define ANSWER_MIN_MS 500
 #define METRICS_MS 10000
 #define SETTLE_MS 50 /* from an order until it is synced: starting backends go first */
 #define EVENTS_IN_FLIGHT_MAX 256
@@ -38,7 +39,7 @@ struct plane_agent {
 	struct plane_channel *channel;
 	uv_timer_t heartbeat_timer, metrics_timer, settle_timer;
 	bool was_connected, refuses_orders, is_closing;
-	bool renews_together, sends_metrics; /* the controller's extensions */
+	bool has_lease, sends_metrics; /* the controller's extensions */
 	/* events: sent up to last_sent_id, of which in_flight were not acknowledged */
 	int64_t last_sent_id;
 	int in_flight;
@@ -310,11 +311,14 @@ static void take_renewal(
 		plane_warn_backend(backend, "its key was not renewed");
 }
 
-static void take_renewals(
-	struct plane_agent *agent, const json_t *backends, const struct plane_deadlines *deadlines)
+static void ask_lease(struct plane_agent *agent);
+
+static void take_lease(struct plane_agent *agent, const struct plane_drone_order *order)
 {
-	for (size_t i = 0; i < json_array_size(backends); i++)
-		take_renewal(agent, json_string_value(json_array_get(backends, i)), deadlines);
+	plane_supervisor_lease_answered(agent->config.supervisor, order);
+	plane_channel_set_patience(
+		agent->channel, plane_supervisor_lease_interval_ms(agent->config.supervisor));
+	ask_lease(agent); /* a new one is asked for at once when it was broken */
 }
 
 static void on_message(void *data, const json_t *json)
@@ -337,9 +341,8 @@ static void on_message(void *data, const json_t *json)
 	case PLANE_ORDER_RENEW_KEY_RESPONSE:
 		take_renewal(agent, order.backend, order.has_deadlines ? &order.deadlines : NULL);
 		break;
-	case PLANE_ORDER_RENEW_KEYS_RESPONSE:
-		take_renewals(agent, order.renewed, &order.deadlines);
-		take_renewals(agent, order.refused, NULL);
+	case PLANE_ORDER_LEASE_RESPONSE:
+		take_lease(agent, &order);
 		break;
 	case PLANE_ORDER_LOGS_REQUEST:
 		start_log(agent, &order);
@@ -362,8 +365,35 @@ static void beat(struct plane_agent *agent)
 static void on_heartbeat(uv_timer_t *timer)
 {
 	struct plane_agent *agent = timer->data;
-	if (plane_channel_is_connected(agent->channel))
+	if (plane_channel_is_connected(agent->channel) && !agent->has_lease)
 		beat(agent);
+}
+
+/* Which is the heartbeat, too. */
+static void ask_lease(struct plane_agent *agent)
+{
+	struct plane_drone_message message;
+	if (agent->has_lease && plane_channel_is_connected(agent->channel) &&
+		plane_supervisor_ask_lease(agent->config.supervisor, &message))
+		(void)send_message(agent, &message); /* asked again on the next connection */
+}
+
+/* Another controller may answer; or this one on another connection. There is time for that before
+ * backends must stop. */
+static void give_up_unanswered(struct plane_agent *agent)
+{
+	int64_t limit_ms = plane_supervisor_lease_interval_ms(agent->config.supervisor);
+	if (limit_ms < ANSWER_MIN_MS)
+		limit_ms = ANSWER_MIN_MS;
+	if (agent->has_lease && plane_channel_is_connected(agent->channel) &&
+		plane_supervisor_lease_waiting_ms(agent->config.supervisor) > limit_ms)
+		plane_channel_drop(agent->channel, "it does not answer for the lease");
+}
+
+void plane_agent_tick(struct plane_agent *agent)
+{
+	give_up_unanswered(agent);
+	ask_lease(agent);
 }
 
 static void send_metrics(
@@ -386,15 +416,19 @@ static void on_connected(void *data, const struct plane_handshake *peer)
 {
 	struct plane_agent *agent = data;
 	plane_info("connected to controller %s", peer->name);
-	agent->renews_together = plane_handshake_has(peer, PLANE_EXTENSION_RENEW_KEYS);
+	agent->has_lease = plane_handshake_has(peer, PLANE_EXTENSION_LEASE);
 	agent->sends_metrics = !plane_handshake_has(peer, PLANE_EXTENSION_NO_METRICS);
 	forget_done(agent);
-	beat(agent); /* first: nothing is placed on a drone whose clock is not known */
+	plane_supervisor_ask_again(agent->config.supervisor);
+	/* first: nothing is placed on a drone whose clock is not known */
+	if (agent->has_lease)
+		ask_lease(agent);
+	else
+		beat(agent);
 	agent->last_sent_id = 0;
 	agent->in_flight = 0;
 	agent->has_more = true;
 	flush_events(agent);
-	plane_supervisor_ask_again(agent->config.supervisor);
 	plane_supervisor_tick(agent->config.supervisor);
 	if (!agent->was_connected)
 		agent->config.on_connected(agent->config.data);
@@ -414,32 +448,12 @@ bool plane_agent_is_connected(const struct plane_agent *agent)
 	return plane_channel_is_connected(agent->channel);
 }
 
-static void renew_together(struct plane_agent *agent, const char *const *backends, size_t count)
-{
-	_cleanup_json_ json_t *list = json_array();
-	for (size_t i = 0; i < count; i++)
-		json_array_append_new(list, json_string(backends[i]));
-	struct plane_drone_message message = { .kind = PLANE_DRONE_RENEW_KEYS,
-		.backends = list,
-		.local_time_ms = plane_local_clock_now_ms(agent->config.clock) };
-	(void)send_message(agent, &message); /* asked again on the next connection */
-}
-
-static void renew_one(struct plane_agent *agent, const char *backend)
+void plane_agent_renew(struct plane_agent *agent, const char *backend)
 {
 	struct plane_drone_message message = { .kind = PLANE_DRONE_RENEW_KEY,
 		.backend = backend,
 		.local_time_ms = plane_local_clock_now_ms(agent->config.clock) };
-	(void)send_message(agent, &message); /* as above */
-}
-
-void plane_agent_renew(struct plane_agent *agent, const char *const *backends, size_t count)
-{
-	for (size_t i = 0; i < count && !agent->renews_together; i++)
-		renew_one(agent, backends[i]);
-	for (size_t i = 0; i < count && agent->renews_together; i += PLANE_RENEW_KEYS_MAX)
-		renew_together(agent, backends + i,
-			count - i < PLANE_RENEW_KEYS_MAX ? count - i : PLANE_RENEW_KEYS_MAX);
+	(void)send_message(agent, &message); /* asked again on the next connection */
 }
 
 /* ---- lifetime ---- */
@@ -470,7 +484,7 @@ static char *socket_path(const struct plane_agent_config *config)
 struct plane_agent *plane_agent_create(
 	const struct plane_agent_config *config, struct plane_error *err)
 {
-	static const char *const extensions[] = { PLANE_EXTENSION_LOGS, PLANE_EXTENSION_RENEW_KEYS,
+	static const char *const extensions[] = { PLANE_EXTENSION_LOGS, PLANE_EXTENSION_LEASE,
 		NULL };
 	_cleanup_free_ char *path = socket_path(config);
 	struct plane_agent *agent = PLANE_NEW(struct plane_agent);

@@ -1,5 +1,5 @@
 /* The drone's side of its channel to the controller: orders in, events out until they are
- * acknowledged, heartbeats, renewals, metrics, logs (reference 2.3). Loop thread only. */
+ * acknowledged, heartbeats, renewals of leases, metrics, logs (reference 2.3). Loop thread only. */
 #ifndef PLANE_DRONE_AGENT_H
 #define PLANE_DRONE_AGENT_H
 
@@ -36,6 +36,9 @@ bool plane_agent_is_connected(const struct plane_agent *agent);
 /** An event was recorded (see the supervisor's listener). */
 void plane_agent_event(struct plane_agent *agent, int64_t id, const char *backend,
 	const struct plane_backend_state *state, int64_t timestamp_ms);
-void plane_agent_renew(struct plane_agent *agent, const char *const *backends, size_t count);
+/** Asks for the drone's own lease when it is time to: several times a second. */
+void plane_agent_tick(struct plane_agent *agent);
+/** The lease of a backend's key is to be renewed. */
+void plane_agent_renew(struct plane_agent *agent, const char *backend);
 
 #endif

@@ -73,11 +73,11 @@ static void on_gathered(void *data)
 	(void)uv_timer_start(&drone->settle, on_settle, SETTLE_MS, 0); /* succeeds */
 }
 
-static void on_renew(void *data, const char *const *backends, size_t count)
+static void on_renew(void *data, const char *backend)
 {
 	struct drone *drone = data;
 	if (drone->is_agent_open)
-		plane_agent_renew(drone->agent, backends, count);
+		plane_agent_renew(drone->agent, backend);
 }
 
 static void tell_if_ready(struct drone *drone)
@@ -127,6 +127,8 @@ static void on_tick(uv_timer_t *timer)
 {
 	struct drone *drone = timer->data;
 	plane_supervisor_tick(drone->supervisor);
+	if (drone->is_agent_open)
+		plane_agent_tick(drone->agent);
 	plane_drone_metrics_set(drone->metrics, plane_supervisor_count(drone->supervisor),
 		drone->is_agent_open && plane_agent_is_connected(drone->agent));
 	if (++drone->ticks % PRUNE_TICKS == 0)

@@ -58,6 +58,21 @@ static int open_wal(struct plane_journal *journal, const char *path, struct plan
 	return journal->wal_fd < 0 ? plane_error_errno(err, "open %s", wal_path) : 0;
 }
 
+/* A journal of before leases of whole drones has no column for their epoch. */
+static int add_epoch(struct plane_journal *journal, struct plane_error *err)
+{
+	sqlite3_stmt *query = plane_db_query(&journal->db, err,
+		"SELECT 1 FROM pragma_table_info('lease') WHERE name = 'epoch'", "");
+	int result = query ? plane_db_next(&journal->db, query, err) : -EIO;
+	if (result > 0)
+		plane_db_done(query);
+	return result != 0
+		       ? (result < 0 ? result : 0)
+		       : plane_db_script(&journal->db,
+				 "ALTER TABLE lease ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0",
+				 err);
+}
+
 static int open_parts(struct plane_journal *journal, const char *path, struct plane_error *err)
 {
 	int result = lock(journal, path, err);
@@ -65,6 +80,8 @@ static int open_parts(struct plane_journal *journal, const char *path, struct pl
 		result = plane_db_open(&journal->db, path, err);
 	if (result == 0)
 		result = plane_db_script(&journal->db, schema, err);
+	if (result == 0)
+		result = add_epoch(journal, err);
 	if (result == 0)
 		result = open_wal(journal, path, err);
 	return result;
@@ -112,7 +129,7 @@ static int upsert(struct plane_journal *journal, const char *backend, const char
 		"tt", backend, state);
 }
 
-int plane_journal_add(struct plane_journal *journal, const char *backend,
+int plane_journal_add(struct plane_journal *journal, const char *backend, int64_t epoch,
 	const struct plane_deadlines *deadlines, struct plane_error *err)
 {
 	struct plane_backend_state scheduled = { .status = PLANE_SCHEDULED };
@@ -124,9 +141,9 @@ int plane_journal_add(struct plane_journal *journal, const char *backend,
 	if (result == 0)
 		result = plane_db_run(&journal->db, NULL, err,
 			"INSERT OR REPLACE INTO lease (backend_id, renew_at, soft_terminate_at,"
-			" hard_terminate_at) VALUES (?1, ?2, ?3, ?4)",
-			"tiii", backend, deadlines->renew_at_ms, deadlines->soft_terminate_at_ms,
-			deadlines->hard_terminate_at_ms);
+			" hard_terminate_at, epoch) VALUES (?1, ?2, ?3, ?4, ?5)",
+			"tiiii", backend, deadlines->renew_at_ms, deadlines->soft_terminate_at_ms,
+			deadlines->hard_terminate_at_ms, epoch);
 	return plane_db_end(&journal->db, result, err);
 }
 
@@ -269,7 +286,7 @@ int plane_journal_backends(struct plane_journal *journal, struct plane_journal_b
 		return result;
 	struct plane_journal_backend *list = plane_alloc_zero((size_t)max + 1, sizeof(*list));
 	sqlite3_stmt *query = plane_db_query(&journal->db, err,
-		"SELECT backend_id, state, renew_at, soft_terminate_at, hard_terminate_at"
+		"SELECT backend_id, state, renew_at, soft_terminate_at, hard_terminate_at, epoch"
 		" FROM lease JOIN backend ON backend.id = backend_id ORDER BY backend_id",
 		"");
 	result = query ? 1 : -EIO;
@@ -283,6 +300,7 @@ int plane_journal_backends(struct plane_journal *journal, struct plane_journal_b
 		backend->name = plane_db_text_copy(query, 0);
 		backend->deadlines = (struct plane_deadlines){ sqlite3_column_int64(query, 2),
 			sqlite3_column_int64(query, 3), sqlite3_column_int64(query, 4) };
+		backend->epoch = sqlite3_column_int64(query, 5);
 		found++;
 	}
 	if (result < 0) {

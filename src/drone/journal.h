@@ -19,8 +19,9 @@ struct plane_journal;
 struct plane_journal *plane_journal_open(const char *path, struct plane_error *err);
 void plane_journal_close(struct plane_journal *journal);
 
-/** Remembers a backend with its lease, before anything is done about it. */
-int plane_journal_add(struct plane_journal *journal, const char *backend,
+/** Remembers a backend, before anything is done about it: the epoch of the drone's lease that it
+ *  is under, or 0 and the deadlines of its own. */
+int plane_journal_add(struct plane_journal *journal, const char *backend, int64_t epoch,
 	const struct plane_deadlines *deadlines, struct plane_error *err);
 
 /** A state of a backend, and the event that reports it. */
@@ -54,6 +55,7 @@ int plane_journal_events_done(
 struct plane_journal_backend {
 	char *name; /* owned */
 	struct plane_backend_state state;
+	int64_t epoch;                    /* of the drone's lease; 0: its own lease */
 	struct plane_deadlines deadlines; /* as first granted */
 };
 /** The backends that have not ended. The caller frees names and list. */

@@ -21,15 +21,13 @@
 
 #define RENEW_RETRY_MS 5000
 #define GATHERED_MAX 64
-/* When one lease is to be renewed, those are too whose time comes so soon: in the end all of a
- * drone's are renewed together, once in the time that one of them lasts. */
-#define RENEW_EARLY_MS 10000
 
 struct backend {
 	struct plane_supervisor *supervisor;
 	char name[PLANE_NAME_SIZE];
 	struct plane_life life;
-	struct plane_lease lease;
+	int64_t epoch;                      /* of the drone's lease that it is under; 0: `lease` */
+	struct plane_lease lease;           /* of its key alone */
 	bool is_unrecorded;                 /* the journal does not have this state yet */
 	int64_t kill_at_ms;                 /* boot clock; 0: no soft termination goes on */
 	int pending;                        /* callbacks of the runtime that will still come */
@@ -43,6 +41,7 @@ struct backend {
 struct plane_supervisor {
 	struct plane_supervisor_config config;
 	struct plane_runtime *runtime;
+	struct plane_lease_keeper keeper; /* of the drone's lease */
 	struct backend *backends;
 	struct plane_journal_record gathered[GATHERED_MAX];
 	size_t gathered_count;
@@ -207,6 +206,7 @@ static void spawn_now(struct backend *backend)
 		.key_name = backend->key_name,
 		.executable = &backend->executable,
 		.env = (const char *const *)backend->environment,
+		.lease = backend->epoch,
 		.hard_deadline_boot_ms =
 			to_boot_ms(supervisor, backend->lease.deadlines.hard_terminate_at_ms) };
 	backend->pending++;
@@ -273,16 +273,26 @@ static int plan(
 	return 0;
 }
 
-static bool is_too_late(
+/* Its lease is over, or soon is; or it is under an epoch that was broken: it is void. */
+static bool is_too_late(struct plane_supervisor *supervisor, const struct plane_drone_order *order)
+{
+	int64_t now_ms = plane_local_clock_now_ms(supervisor->config.clock);
+	return order->epoch ? !plane_drone_lease_may_start(
+				      &supervisor->keeper.lease, order->epoch, now_ms)
+			    : now_ms >= order->deadlines.soft_terminate_at_ms;
+}
+
+/* The answer that grants it has not come yet: the order comes again. */
+static bool is_too_early(
 	const struct plane_supervisor *supervisor, const struct plane_drone_order *order)
 {
-	return plane_local_clock_now_ms(supervisor->config.clock) >=
-	       order->deadlines.soft_terminate_at_ms;
+	return order->epoch > supervisor->keeper.lease.known_epoch;
 }
 
 static void begin(struct backend *backend, const struct plane_drone_order *order)
 {
 	struct plane_error err = { 0 };
+	backend->epoch = order->epoch;
 	plane_lease_grant(&backend->lease, &order->deadlines);
 	if (is_too_late(backend->supervisor, order)) {
 		step(backend, &(struct plane_life_event){ .kind = PLANE_LIFE_TERMINATE,
@@ -311,8 +321,11 @@ int plane_supervisor_spawn(struct plane_supervisor *supervisor,
 	result = plane_journal_knows(supervisor->config.journal, order->backend, &is_known, err);
 	if (result < 0 || is_known)
 		return result;
+	if (is_too_early(supervisor, order))
+		return plane_error_set(err, -EAGAIN,
+			"it is under lease %lld, which is not known yet", (long long)order->epoch);
 	result = plane_journal_add(
-		supervisor->config.journal, order->backend, &order->deadlines, err);
+		supervisor->config.journal, order->backend, order->epoch, &order->deadlines, err);
 	if (result == 0)
 		begin(add(supervisor, order->backend), order);
 	return result;
@@ -357,7 +370,7 @@ void plane_supervisor_renewed(struct plane_supervisor *supervisor, const char *n
 {
 	struct backend *backend = find(supervisor, name);
 	struct plane_runtime *runtime = supervisor->runtime;
-	if (backend && plane_lease_renew(&backend->lease, deadlines))
+	if (backend && !backend->epoch && plane_lease_renew(&backend->lease, deadlines))
 		runtime->impl->set_deadline(
 			runtime, name, to_boot_ms(supervisor, deadlines->hard_terminate_at_ms));
 }
@@ -373,6 +386,7 @@ void plane_supervisor_ask_again(struct plane_supervisor *supervisor)
 	struct backend *backend, *next;
 	HASH_ITER (hh, supervisor->backends, backend, next)
 		plane_lease_ask_again(&backend->lease);
+	plane_drone_lease_ask_again(&supervisor->keeper.lease);
 }
 
 /* ---- time ---- */
@@ -384,13 +398,24 @@ static void expire(struct backend *backend, enum plane_termination_kind kind)
 			      .reason = PLANE_REASON_KEY_EXPIRED });
 }
 
-static bool is_lease_due(struct backend *backend, int64_t now_ms)
+static enum plane_lease_step lease_step(struct backend *backend, int64_t now_ms)
 {
-	switch (plane_lease_step(&backend->lease, now_ms, RENEW_RETRY_MS)) {
+	struct plane_drone_lease *shared = &backend->supervisor->keeper.lease;
+	if (!backend->epoch)
+		return plane_lease_step(&backend->lease, now_ms, RENEW_RETRY_MS);
+	return backend->epoch == shared->epoch ? plane_drone_lease_step(shared, now_ms)
+					       : PLANE_LEASE_HARD_STOP;
+}
+
+static void check_lease(struct backend *backend, int64_t now_ms)
+{
+	const struct plane_supervisor_listener *listener = &backend->supervisor->config.listener;
+	switch (lease_step(backend, now_ms)) {
 	case PLANE_LEASE_HOLD:
 		break;
 	case PLANE_LEASE_RENEW:
-		return true;
+		listener->on_renew(listener->data, backend->name);
+		break;
 	case PLANE_LEASE_SOFT_STOP:
 		expire(backend, PLANE_KIND_SOFT);
 		break;
@@ -398,22 +423,6 @@ static bool is_lease_due(struct backend *backend, int64_t now_ms)
 		expire(backend, PLANE_KIND_HARD);
 		break;
 	}
-	return false;
-}
-
-static bool has_lease(const struct backend *backend)
-{
-	return !backend->is_unrecorded && backend->life.state.status != PLANE_TERMINATED;
-}
-
-static void renew(struct plane_supervisor *supervisor, const char **due, size_t count)
-{
-	struct backend *backend, *next;
-	HASH_ITER (hh, supervisor->backends, backend, next)
-		if (has_lease(backend) &&
-			plane_lease_renew_early(&backend->lease, RENEW_EARLY_MS, RENEW_RETRY_MS))
-			due[count++] = backend->name;
-	supervisor->config.listener.on_renew(supervisor->config.listener.data, due, count);
 }
 
 static void check_grace(struct backend *backend)
@@ -430,9 +439,6 @@ void plane_supervisor_tick(struct plane_supervisor *supervisor)
 {
 	struct backend *backend, *next;
 	int64_t now_ms = plane_local_clock_now_ms(supervisor->config.clock);
-	_cleanup_free_ const char **due =
-		plane_alloc_zero(HASH_COUNT(supervisor->backends) + 1, sizeof(*due));
-	size_t due_count = 0;
 	HASH_ITER (hh, supervisor->backends, backend, next) {
 		if (backend->is_unrecorded) {
 			record(backend);
@@ -441,12 +447,37 @@ void plane_supervisor_tick(struct plane_supervisor *supervisor)
 			reap(backend);
 		} else {
 			check_grace(backend); /* neither frees it */
-			if (is_lease_due(backend, now_ms))
-				due[due_count++] = backend->name;
+			check_lease(backend, now_ms);
 		}
 	}
-	if (due_count)
-		renew(supervisor, due, due_count);
+}
+
+/* ---- the drone's own lease ---- */
+
+bool plane_supervisor_ask_lease(
+	struct plane_supervisor *supervisor, struct plane_drone_message *message)
+{
+	return plane_lease_keeper_ask(&supervisor->keeper, message);
+}
+
+int64_t plane_supervisor_lease_waiting_ms(const struct plane_supervisor *supervisor)
+{
+	return plane_drone_lease_waiting_ms(
+		&supervisor->keeper.lease, plane_local_clock_now_ms(supervisor->config.clock));
+}
+
+int64_t plane_supervisor_lease_interval_ms(const struct plane_supervisor *supervisor)
+{
+	return plane_drone_lease_interval_ms(&supervisor->keeper.lease);
+}
+
+void plane_supervisor_lease_answered(
+	struct plane_supervisor *supervisor, const struct plane_drone_order *order)
+{
+	int64_t broken = 0;
+	if (plane_lease_keeper_answer(&supervisor->keeper, order, &broken) ==
+		PLANE_DRONE_LEASE_BROKEN)
+		plane_supervisor_tick(supervisor); /* all under it is ended */
 }
 
 void plane_supervisor_end_all(struct plane_supervisor *supervisor)
@@ -484,7 +515,8 @@ static void resume_lease(struct backend *backend, int64_t hard_deadline_boot_ms)
 static void resume(struct backend *backend, const struct plane_runtime_found *found)
 {
 	backend->life.is_running = true;
-	resume_lease(backend, found->hard_deadline_boot_ms);
+	if (!backend->epoch)
+		resume_lease(backend, found->hard_deadline_boot_ms);
 	if (backend->life.state.status < PLANE_WAITING) {
 		step(backend, &(struct plane_life_event){
 				      .kind = PLANE_LIFE_SPAWNED, .address = found->address });
@@ -526,6 +558,7 @@ static int load_journal(struct plane_supervisor *supervisor, struct plane_error 
 	for (int i = 0; i < count; i++) {
 		struct backend *backend = add(supervisor, list[i].name);
 		backend->life.state = list[i].state;
+		backend->epoch = list[i].epoch;
 		plane_lease_grant(&backend->lease, &list[i].deadlines);
 		free(list[i].name);
 	}
@@ -548,7 +581,10 @@ int plane_supervisor_start(
 	struct plane_supervisor *supervisor, struct plane_runtime *runtime, struct plane_error *err)
 {
 	supervisor->runtime = runtime;
-	int result = load_journal(supervisor, err);
+	int result = plane_lease_keeper_open(&supervisor->keeper, supervisor->config.journal,
+		supervisor->config.clock, runtime, err);
+	if (result == 0)
+		result = load_journal(supervisor, err);
 	if (result == 0)
 		result = runtime->impl->adopt(runtime, on_found, supervisor, err);
 	if (result == 0)

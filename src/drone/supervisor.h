@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "drone/journal.h"
+#include "drone/lease_keeper.h"
 #include "drone/local_clock.h"
 #include "model/messages.h"
 #include "runtime/runtime.h"
@@ -20,9 +21,9 @@ struct plane_supervisor_listener {
 	/** States wait to be recorded: plane_supervisor_settle is to be called within milliseconds.
 	 */
 	void (*on_gathered)(void *data);
-	/** Leases are to be renewed, of at least one backend. Asked again until
+	/** The lease of a backend's key is to be renewed. Asked again until
 	 *  plane_supervisor_renewed. */
-	void (*on_renew)(void *data, const char *const *backends, size_t count);
+	void (*on_renew)(void *data, const char *backend);
 };
 
 struct plane_supervisor_config {
@@ -53,6 +54,16 @@ int plane_supervisor_spawn(struct plane_supervisor *supervisor,
 	const struct plane_drone_order *order, struct plane_error *err);
 int plane_supervisor_terminate(struct plane_supervisor *supervisor,
 	const struct plane_drone_order *order, struct plane_error *err);
+
+/** Fills the request for the drone's own lease if one is due now; see plane_lease_keeper_ask. */
+bool plane_supervisor_ask_lease(
+	struct plane_supervisor *supervisor, struct plane_drone_message *message);
+void plane_supervisor_lease_answered(
+	struct plane_supervisor *supervisor, const struct plane_drone_order *order);
+/** How long the request for it has been without any answer. */
+int64_t plane_supervisor_lease_waiting_ms(const struct plane_supervisor *supervisor);
+/** Between two requests. */
+int64_t plane_supervisor_lease_interval_ms(const struct plane_supervisor *supervisor);
 
 void plane_supervisor_renewed(struct plane_supervisor *supervisor, const char *backend,
 	const struct plane_deadlines *deadlines);

@@ -16,13 +16,10 @@
 #define PLANE_EXTENSION_LOGS "logs"     /* drone: LogsRequest, LogsChunk, LogsCancel */
 #define PLANE_EXTENSION_REVOKE "revoke" /* proxy: RevokeTokens */
 #define PLANE_EXTENSION_REVOKED_SINCE "revoked-since" /* controller: RevokedSince */
-#define PLANE_EXTENSION_RENEW_KEYS "renew-keys"       /* controller: RenewKeys, and its answer */
+#define PLANE_EXTENSION_LEASE "drone-lease"           /* both: RenewLease, LeaseResponse */
 #define PLANE_EXTENSION_NO_METRICS "no-metrics" /* controller: has no use for BackendMetrics */
 
 #define PLANE_EXTENSIONS_MAX 8
-
-/** Backends in one RenewKeys at most: its store transaction must not hold up others for long. */
-#define PLANE_RENEW_KEYS_MAX 512
 
 struct plane_handshake {
 	const char *name;
@@ -52,8 +49,8 @@ enum plane_drone_message_kind {
 	PLANE_DRONE_BACKEND_METRICS,
 	PLANE_DRONE_ACK_ACTION,
 	PLANE_DRONE_RENEW_KEY,
-	PLANE_DRONE_RENEW_KEYS, /* extension */
-	PLANE_DRONE_LOGS_CHUNK, /* extension */
+	PLANE_DRONE_RENEW_LEASE, /* extension; a heartbeat too */
+	PLANE_DRONE_LOGS_CHUNK,  /* extension */
 };
 
 struct plane_backend_metrics {
@@ -65,8 +62,10 @@ struct plane_drone_message {
 	enum plane_drone_message_kind kind;
 	const char *backend;                  /* event, metrics, renew key */
 	const char *action_id;                /* ack */
-	const json_t *backends;               /* renew keys: an array of texts */
-	int64_t local_time_ms;                /* heartbeat, renew key, renew keys */
+	int64_t epoch;                        /* renew lease: 0 asks for a new one */
+	int64_t last_epoch;                   /* renew lease: the greatest it ever held, or 0 */
+	const char *journal;                  /* renew lease: names the drone's journal */
+	int64_t local_time_ms;                /* heartbeat, renew key, renew lease */
 	int64_t event_id;                     /* event */
 	int64_t timestamp_ms;                 /* event */
 	struct plane_backend_state state;     /* event */
@@ -89,9 +88,9 @@ enum plane_drone_order_kind {
 	PLANE_ORDER_TERMINATE, /* Action with Terminate */
 	PLANE_ORDER_ACK_EVENT,
 	PLANE_ORDER_RENEW_KEY_RESPONSE,
-	PLANE_ORDER_RENEW_KEYS_RESPONSE, /* extension */
-	PLANE_ORDER_LOGS_REQUEST,        /* extension */
-	PLANE_ORDER_LOGS_CANCEL,         /* extension */
+	PLANE_ORDER_LEASE_RESPONSE, /* extension */
+	PLANE_ORDER_LOGS_REQUEST,   /* extension */
+	PLANE_ORDER_LOGS_CANCEL,    /* extension */
 };
 
 struct plane_drone_order {
@@ -101,17 +100,19 @@ struct plane_drone_order {
 	int64_t drone_id;         /* spawn, terminate */
 	const json_t *executable; /* spawn: opaque here, read by plane_executable_read */
 	const char *key_name, *key_namespace, *key_tag; /* spawn */
-	bool has_deadlines;                             /* renew response: false is a refusal */
-	struct plane_deadlines deadlines;               /* spawn, renew response, renew keys */
-	const json_t *renewed, *refused;                /* renew keys response: arrays of texts */
-	int64_t fencing_token;                          /* spawn */
-	const char *static_token;                       /* spawn; NULL for none */
-	enum plane_termination_kind termination;        /* terminate */
-	enum plane_termination_reason reason;           /* terminate */
-	int64_t event_id;                               /* ack event */
-	int64_t request_id;                             /* logs */
-	int64_t tail_lines;                             /* logs request: -1 for all */
-	bool is_follow;                                 /* logs request */
+	/* Lease response: whose deadlines these are, 0 for none. Spawn: the epoch of the drone's
+	 * lease that covers the backend; 0: its key has a lease of its own. */
+	int64_t epoch;
+	bool has_deadlines;               /* renew response, lease response: false is a refusal */
+	struct plane_deadlines deadlines; /* spawn, renew response, lease response */
+	int64_t fencing_token;            /* spawn */
+	const char *static_token;         /* spawn; NULL for none */
+	enum plane_termination_kind termination; /* terminate */
+	enum plane_termination_reason reason;    /* terminate */
+	int64_t event_id;                        /* ack event */
+	int64_t request_id;                      /* logs */
+	int64_t tail_lines;                      /* logs request: -1 for all */
+	bool is_follow;                          /* logs request */
 };
 
 json_t *plane_drone_order_write(const struct plane_drone_order *order);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "model/names.h"
 #include "model/tagged.h"
 
 static const struct {
@@ -38,6 +39,11 @@ static json_t *write_metrics(const struct plane_drone_message *message)
 	return content;
 }
 
+static json_t *write_epoch(int64_t epoch)
+{
+	return epoch ? json_integer(epoch) : json_null();
+}
+
 json_t *plane_drone_message_write(const struct plane_drone_message *m)
 {
 	switch (m->kind) {
@@ -53,9 +59,10 @@ json_t *plane_drone_message_write(const struct plane_drone_message *m)
 		return plane_tagged_write("BackendMetrics", write_metrics(m));
 	case PLANE_DRONE_ACK_ACTION:
 		return json_pack("{s:{s:s}}", "AckAction", "action_id", m->action_id);
-	case PLANE_DRONE_RENEW_KEYS:
-		return json_pack("{s:{s:O,s:I}}", "RenewKeys", "backends", m->backends,
-			"local_time", (json_int_t)m->local_time_ms);
+	case PLANE_DRONE_RENEW_LEASE:
+		return json_pack("{s:{s:o,s:I,s:s,s:I}}", "RenewLease", "epoch",
+			write_epoch(m->epoch), "last_epoch", (json_int_t)m->last_epoch, "journal",
+			m->journal, "local_time", (json_int_t)m->local_time_ms);
 	case PLANE_DRONE_RENEW_KEY:
 		return json_pack("{s:{s:s,s:I}}", "RenewKey", "backend", m->backend, "local_time",
 			(json_int_t)m->local_time_ms);
@@ -101,33 +108,31 @@ static int read_renew(const json_t *json, struct plane_drone_message *m, struct 
 	return result;
 }
 
-static int read_names(
-	const json_t *json, const char *field, const json_t **names, struct plane_error *err)
+/* Null or a number from 1 on. */
+static int read_epoch(
+	const json_t *json, const char *field, int64_t *epoch, struct plane_error *err)
 {
-	json_t *list = NULL;
-	int result = plane_json_get_any(json, field, PLANE_JSON_REQUIRED, &list, err);
-	if (result < 0)
-		return result;
-	if (!json_is_array(list))
-		return plane_error_set(err, EPROTO, "%s: expected an array", field);
-	if (json_array_size(list) > PLANE_RENEW_KEYS_MAX)
-		return plane_error_set(
-			err, EPROTO, "%s: more than %d", field, PLANE_RENEW_KEYS_MAX);
-	for (size_t i = 0; i < json_array_size(list); i++)
-		if (!json_is_string(json_array_get(list, i)))
-			return plane_error_set(err, EPROTO, "%s: expected texts", field);
-	*names = list;
-	return 0;
+	const json_t *value = json_object_get(json, field);
+	return value && !json_is_null(value) ? plane_json_get_int(json, field, PLANE_JSON_REQUIRED,
+						       1, INT64_MAX, epoch, err)
+					     : 0;
 }
 
-static int read_renew_keys(
+static int read_renew_lease(
 	const json_t *json, struct plane_drone_message *m, struct plane_error *err)
 {
-	m->kind = PLANE_DRONE_RENEW_KEYS;
-	int result = read_names(json, "backends", &m->backends, err);
-	return result < 0 ? result
-			  : plane_json_get_int(json, "local_time", PLANE_JSON_REQUIRED, INT64_MIN,
-				    INT64_MAX, &m->local_time_ms, err);
+	m->kind = PLANE_DRONE_RENEW_LEASE;
+	int result = read_epoch(json, "epoch", &m->epoch, err);
+	if (result == 0)
+		result = plane_json_get_int(json, "last_epoch", PLANE_JSON_REQUIRED, 0,
+			INT64_MAX / 2, &m->last_epoch, err);
+	if (result == 0)
+		result =
+			plane_json_get_text(json, "journal", PLANE_JSON_REQUIRED, &m->journal, err);
+	if (result == 0)
+		result = plane_json_get_int(json, "local_time", PLANE_JSON_REQUIRED, INT64_MIN,
+			INT64_MAX, &m->local_time_ms, err);
+	return result < 0 ? result : plane_text_check(m->journal, "journal", err);
 }
 
 static int read_chunk(const json_t *json, struct plane_drone_message *m, struct plane_error *err)
@@ -168,8 +173,8 @@ static int read_drone_content(const char *tag, const json_t *content, struct pla
 		m->kind = PLANE_DRONE_RENEW_KEY;
 		return read_renew(content, m, err);
 	}
-	if (strcmp(tag, "RenewKeys") == 0)
-		return read_renew_keys(content, m, err);
+	if (strcmp(tag, "RenewLease") == 0)
+		return read_renew_lease(content, m, err);
 	if (strcmp(tag, "LogsChunk") == 0) {
 		m->kind = PLANE_DRONE_LOGS_CHUNK;
 		return read_chunk(content, m, err);
@@ -210,8 +215,11 @@ static json_t *write_spawn(const struct plane_drone_order *o)
 	json_t *key = json_pack("{s:{s:s,s:s,s:s},s:o,s:I}", "key", "name", o->key_name,
 		"namespace", o->key_namespace, "tag", o->key_tag, "deadlines",
 		write_deadlines(&o->deadlines), "token", (json_int_t)o->fencing_token);
-	return json_pack("{s:{s:O,s:o,s:s?}}", "Spawn", "executable", o->executable, "key", key,
+	json_t *spawn = json_pack("{s:O,s:o,s:s?}", "executable", o->executable, "key", key,
 		"static_token", o->static_token);
+	if (o->epoch)
+		json_object_set_new(spawn, "lease_epoch", json_integer(o->epoch));
+	return plane_tagged_write("Spawn", spawn);
 }
 
 json_t *plane_drone_order_write(const struct plane_drone_order *o)
@@ -229,9 +237,10 @@ json_t *plane_drone_order_write(const struct plane_drone_order *o)
 		return json_pack("{s:{s:s,s:o}}", "RenewKeyResponse", "backend", o->backend,
 			"deadlines",
 			o->has_deadlines ? write_deadlines(&o->deadlines) : json_null());
-	case PLANE_ORDER_RENEW_KEYS_RESPONSE:
-		return json_pack("{s:{s:O,s:O,s:o}}", "RenewKeysResponse", "renewed", o->renewed,
-			"refused", o->refused, "deadlines", write_deadlines(&o->deadlines));
+	case PLANE_ORDER_LEASE_RESPONSE:
+		return json_pack("{s:{s:o,s:o}}", "LeaseResponse", "epoch", write_epoch(o->epoch),
+			"deadlines",
+			o->has_deadlines ? write_deadlines(&o->deadlines) : json_null());
 	case PLANE_ORDER_LOGS_REQUEST:
 		return json_pack("{s:{s:I,s:s,s:I,s:b}}", "LogsRequest", "request_id",
 			(json_int_t)o->request_id, "backend_id", o->backend, "tail",
@@ -288,6 +297,8 @@ static int read_spawn(const json_t *json, struct plane_drone_order *o, struct pl
 	if (result == 0)
 		result = plane_json_get_text(
 			json, "static_token", PLANE_JSON_OPTIONAL, &o->static_token, err);
+	if (result == 0)
+		result = read_epoch(json, "lease_epoch", &o->epoch, err);
 	if (result < 0)
 		return result;
 	o->kind = PLANE_ORDER_SPAWN;
@@ -350,18 +361,19 @@ static int read_renew_response(
 	return result < 0 || !deadlines ? result : read_deadlines(deadlines, &o->deadlines, err);
 }
 
-static int read_renew_keys_response(
+static int read_lease_response(
 	const json_t *json, struct plane_drone_order *o, struct plane_error *err)
 {
 	json_t *deadlines = NULL;
-	o->kind = PLANE_ORDER_RENEW_KEYS_RESPONSE;
-	int result = read_names(json, "renewed", &o->renewed, err);
-	if (result == 0)
-		result = read_names(json, "refused", &o->refused, err);
+	o->kind = PLANE_ORDER_LEASE_RESPONSE;
+	int result = read_epoch(json, "epoch", &o->epoch, err);
 	if (result == 0)
 		result = plane_json_get_object(
-			json, "deadlines", PLANE_JSON_REQUIRED, &deadlines, err);
-	return result < 0 ? result : read_deadlines(deadlines, &o->deadlines, err);
+			json, "deadlines", PLANE_JSON_OPTIONAL, &deadlines, err);
+	o->has_deadlines = deadlines != NULL;
+	if (result == 0 && deadlines && o->epoch == 0)
+		return plane_error_set(err, EPROTO, "deadlines without an epoch");
+	return result < 0 || !deadlines ? result : read_deadlines(deadlines, &o->deadlines, err);
 }
 
 static int read_logs_request(
@@ -394,8 +406,8 @@ static int read_order_content(const char *tag, const json_t *content, struct pla
 	}
 	if (strcmp(tag, "RenewKeyResponse") == 0)
 		return read_renew_response(content, o, err);
-	if (strcmp(tag, "RenewKeysResponse") == 0)
-		return read_renew_keys_response(content, o, err);
+	if (strcmp(tag, "LeaseResponse") == 0)
+		return read_lease_response(content, o, err);
 	if (strcmp(tag, "LogsRequest") == 0)
 		return read_logs_request(content, o, err);
 	if (strcmp(tag, "LogsCancel") == 0) {

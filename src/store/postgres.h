@@ -42,6 +42,10 @@ PLANE_POSTGRES_FUNCTION(node_connected);
 PLANE_POSTGRES_FUNCTION(node_disconnected);
 PLANE_POSTGRES_FUNCTION(drone_heartbeat);
 PLANE_POSTGRES_FUNCTION(drone_drain);
+/* postgres_leases.c */
+PLANE_POSTGRES_FUNCTION(leases_find);
+PLANE_POSTGRES_FUNCTION(leases_renew);
+PLANE_POSTGRES_FUNCTION(lease_break);
 /* postgres_keys.c */
 PLANE_POSTGRES_FUNCTION(connect);
 PLANE_POSTGRES_FUNCTION(keys_renew);
@@ -68,6 +72,7 @@ PLANE_POSTGRES_FUNCTION(action_ack);
 PLANE_POSTGRES_FUNCTION(terminate);
 PLANE_POSTGRES_FUNCTION(sweep_candidates);
 PLANE_POSTGRES_FUNCTION(mark_lost);
+PLANE_POSTGRES_FUNCTION(mark_broken);
 /* postgres_events.c */
 PLANE_POSTGRES_FUNCTION(feed_open);
 /* postgres_certificates.c */

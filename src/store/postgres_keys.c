@@ -21,12 +21,14 @@ static const char connect_key[] =
 	"AND tag = $3 AND status < 60 AND static_token IS NULL AND $4::text IS NOT NULL RETURNING "
 	"1) "
 	"SELECT backend, tag, is_live, cluster, subdomain, static_token, status, EXISTS (SELECT 1 "
-	"FROM made), NULL::bigint, NULL::bigint, NULL::bigint FROM held "
+	"FROM made), NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint FROM held "
 	"UNION ALL SELECT n.name, NULL, NULL, NULL, NULL, NULL, NULL, NULL, d.id, "
 	"d.last_local_time, coalesce(d.backend_count, (SELECT count(*) FROM backend WHERE drone_id "
-	"= d.id AND status < 70)) FROM drone d JOIN node n USING (id) JOIN controller c ON c.name "
+	"= d.id AND status < 70)), CASE WHEN d.is_lease_granted THEN d.lease_epoch ELSE 0 END FROM "
+	"drone d JOIN node n USING (id) JOIN controller c ON c.name "
 	"= n.controller WHERE d.cluster = $9 AND d.pool = $10 AND d.is_ready AND NOT "
-	"d.is_draining AND d.last_heartbeat_at > now_ms() - $11 AND c.is_online AND "
+	"d.is_draining AND d.last_heartbeat_at > now_ms() - CASE WHEN d.is_lease_granted THEN "
+	"$12::bigint ELSE $11 END AND c.is_online AND "
 	"c.last_heartbeat_at > now_ms() - $11 AND NOT EXISTS (SELECT 1 FROM held WHERE is_live)";
 
 static void read_held(const PGresult *rows, int row, struct plane_store_connection *connection)
@@ -53,9 +55,10 @@ int plane_postgres_connect(struct plane_store *base, const struct plane_store_co
 	const struct plane_store_token *token = request->token ? request->token : &none;
 	_cleanup_free_ char *auth = token->auth ? plane_json_dump(token->auth) : NULL;
 	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
-		connect_key, "tttttttitti", request->key_namespace, request->key_name,
+		connect_key, "tttttttittii", request->key_namespace, request->key_name,
 		request->key_tag, token->token, token->secret_token, token->user, auth,
-		token->lifetime_ms, request->cluster, request->pool, request->healthy_ms);
+		token->lifetime_ms, request->cluster, request->pool, request->healthy_ms,
+		request->lease_healthy_ms);
 	if (result < 0)
 		return result;
 	int count = PQntuples(rows);
@@ -70,7 +73,8 @@ int plane_postgres_connect(struct plane_store *base, const struct plane_store_co
 			&connection->drones.entries[connection->drones.count++];
 		*drone = (struct plane_store_drone){ .id = plane_pg_int(rows, i, 8),
 			.last_local_time_ms = plane_pg_int(rows, i, 9),
-			.backend_count = plane_pg_int(rows, i, 10) };
+			.backend_count = plane_pg_int(rows, i, 10),
+			.lease_epoch = plane_pg_int(rows, i, 11) };
 		(void)plane_text_copy(drone->name, sizeof(drone->name), plane_pg_text(rows, i, 0));
 	}
 	return 0;
@@ -99,7 +103,8 @@ int plane_postgres_keys_renew(struct plane_store *base, const char *const *backe
 	write_array(&names, backends, count);
 	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
 		"WITH mine AS MATERIALIZED (SELECT namespace, name FROM backend_key WHERE backend "
-		"= ANY ($1::text[]) AND drone_id = $2 ORDER BY backend FOR UPDATE) UPDATE "
+		"= ANY ($1::text[]) AND drone_id = $2 AND lease_epoch IS NULL ORDER BY backend FOR "
+		"UPDATE) UPDATE "
 		"backend_key k SET expires_at = now_ms() + $3 FROM mine WHERE k.namespace = "
 		"mine.namespace AND k.name = mine.name AND k.drone_id = $2 RETURNING k.backend",
 		"tii", plane_buffer_text(&names), node_id, lease_ms);
@@ -117,7 +122,9 @@ int plane_postgres_keys_renew(struct plane_store *base, const char *const *backe
 /* The key first: nothing else happens when it is held. That of a broken lease is taken over. */
 static const char spawn_backend[] =
 	"WITH facts AS MATERIALIZED (SELECT now_ms() AS now, nextval('fencing_token') AS fence, "
-	"CASE WHEN is_lease_granted THEN lease_epoch END AS epoch FROM drone WHERE id = $3), "
+	"CASE WHEN is_lease_granted THEN lease_epoch END AS epoch FROM drone WHERE id = $3 AND "
+	"CASE "
+	"WHEN is_lease_granted THEN lease_epoch ELSE 0 END = $20), "
 	"held AS (INSERT INTO backend_key AS k (namespace, name, tag, backend, drone_id, "
 	"lease_epoch, expires_at, fencing_token) SELECT $4, $5, $6, $1, $3, epoch, now + $7, fence "
 	"FROM facts ON CONFLICT (namespace, name) DO UPDATE SET tag = excluded.tag, backend = "
@@ -150,6 +157,7 @@ static char *spawn_message(const struct plane_store_spawn *spawn)
 		.key_name = spawn->key_name,
 		.key_namespace = spawn->key_namespace,
 		.key_tag = spawn->key_tag,
+		.epoch = spawn->lease_epoch,
 		.has_deadlines = true,
 		.deadlines = spawn->deadlines,
 		.static_token = spawn->static_token };
@@ -174,17 +182,17 @@ int plane_postgres_spawn(struct plane_store *base, const struct plane_store_spaw
 	_cleanup_free_ char *auth = token->auth ? plane_json_dump(token->auth) : NULL;
 	_cleanup_free_ char *order = spawn_message(spawn);
 	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
-		spawn_backend, "ttitttitootttttttti", spawn->backend, spawn->cluster,
+		spawn_backend, "ttitttitoottttttttii", spawn->backend, spawn->cluster,
 		spawn->drone_id, spawn->key_namespace, spawn->key_name, spawn->key_tag,
 		spawn->lease_ms, state, times_1000(spawn->lifetime_limit_seconds),
 		times_1000(spawn->max_idle_seconds), spawn->subdomain, spawn->static_token,
 		spawn->action_id, order, token->token, token->secret_token, token->user, auth,
-		token->lifetime_ms);
+		token->lifetime_ms, spawn->lease_epoch);
 	if (result < 0)
 		return result;
 	if (PQntuples(rows) == 0)
-		return plane_error_set(
-			err, -ENOENT, "there is no drone %lld", (long long)spawn->drone_id);
+		return plane_error_set(err, -ESTALE, "the lease of drone %lld is another one",
+			(long long)spawn->drone_id);
 	if (PQgetisnull(rows, 0, 1))
 		return plane_error_set(err, -EEXIST, "the key is held");
 	*time_ms = plane_pg_int(rows, 0, 0);

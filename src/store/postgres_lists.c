@@ -21,7 +21,8 @@ static void read_member(struct plane_store_member *member, const PGresult *rows,
 			.is_ready = plane_pg_bool(rows, row, 9),
 			.is_draining = plane_pg_bool(rows, row, 10),
 			.heartbeat_age_ms = plane_pg_int(rows, row, 11),
-			.backend_count = plane_pg_int(rows, row, 12) };
+			.backend_count = plane_pg_int(rows, row, 12),
+			.has_lease = plane_pg_bool(rows, row, 13) };
 }
 
 int plane_postgres_member_list(struct plane_store *base,
@@ -34,7 +35,8 @@ int plane_postgres_member_list(struct plane_store *base,
 		"greatest(now_ms() - c.last_heartbeat_at, 0), d.pool, d.is_ready, d.is_draining, "
 		"greatest(now_ms() - d.last_heartbeat_at, CASE WHEN d.last_heartbeat_at IS NOT "
 		"NULL "
-		"THEN 0 END), alive.count FROM node n LEFT JOIN controller c ON c.name = "
+		"THEN 0 END), alive.count, d.is_lease_granted FROM node n LEFT JOIN controller c "
+		"ON c.name = "
 		"n.controller LEFT JOIN drone d USING (id) LEFT JOIN LATERAL (SELECT count(*) FROM "
 		"backend WHERE drone_id = d.id AND status < 70) alive ON d.id IS NOT NULL WHERE "
 		"($1::text IS NULL OR n.cluster = $1) AND ($2::text IS NULL OR d.pool = $2) AND "

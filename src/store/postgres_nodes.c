@@ -70,8 +70,11 @@ int plane_postgres_node_disconnected(
 int plane_postgres_drone_heartbeat(
 	struct plane_store *base, int64_t node_id, int64_t local_time_ms, struct plane_error *err)
 {
+	/* one that held a lease of its own, and is an original one now, gets backends when that is
+	 * over: it would not know that the lease ends */
 	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
-		"UPDATE drone SET last_heartbeat_at = now_ms(), last_local_time = $1 WHERE id = $2",
+		"UPDATE drone SET last_heartbeat_at = CASE WHEN NOT is_lease_granted THEN now_ms() "
+		"END, last_local_time = $1 WHERE id = $2",
 		"ii", local_time_ms, node_id);
 }
 

@@ -137,39 +137,32 @@ int plane_postgres_sweep_candidates(struct plane_store *base, int64_t node_id,
  * those whose order to start was never taken. Silence is not counted while nobody could hear. The
  * state of each is the last one with another status, which plane_backend_state_write would write;
  * a row that another controller works on is left to it. */
-static const char end_lost[] =
-	"WITH lost AS MATERIALIZED (SELECT b.id, b.state FROM backend b JOIN drone d ON d.id = "
-	"b.drone_id WHERE b.status < 70 AND NOT EXISTS (SELECT 1 FROM backend_key k WHERE "
-	"k.backend "
-	"= b.id AND " PLANE_POSTGRES_KEY_IS_LIVE
-	") AND ((coalesce(d.last_heartbeat_at, 0) < now_ms() "
-	"- $1 AND $2 < now_ms() - $1) OR (b.status = 10 AND b.state_at < now_ms() - $1)) LIMIT $3 "
-	"FOR NO KEY UPDATE OF b SKIP LOCKED), ended AS (UPDATE backend b SET status = 70, state = "
-	"jsonb_build_object('status', 'terminated', 'last_status', lost.state::jsonb ->> 'status', "
-	"'termination', NULL, 'reason', 'lost', 'exit_code', NULL)::text, state_at = now_ms() FROM "
-	"lost WHERE b.id = lost.id RETURNING b.id, b.state, b.state_at), logged AS (INSERT INTO "
-	"backend_state (backend, state, created_at) SELECT id, state, state_at FROM ended), freed "
-	"AS "
-	"(DELETE FROM backend_key k USING ended WHERE k.backend = ended.id), closed AS (DELETE "
-	"FROM "
-	"token t USING ended WHERE t.backend = ended.id), voided AS (UPDATE action a SET acked_at "
-	"= "
-	"now_ms() FROM ended WHERE a.backend = ended.id AND acked_at IS NULL) SELECT id, state, "
-	"state_at FROM ended";
+#define FIND_LOST                                                                                  \
+	"WITH lost AS MATERIALIZED (SELECT b.id, b.state FROM backend b JOIN drone d ON d.id = "   \
+	"b.drone_id WHERE b.status < 70 AND "
+#define END_LOST                                                                                   \
+	" FOR NO KEY UPDATE OF b SKIP LOCKED), ended AS (UPDATE backend b SET status = 70, state " \
+	"= jsonb_build_object('status', 'terminated', 'last_status', lost.state::jsonb ->> "       \
+	"'status', 'termination', NULL, 'reason', 'lost', 'exit_code', NULL)::text, state_at = "   \
+	"now_ms() FROM lost WHERE b.id = lost.id RETURNING b.id, b.state, b.state_at), logged AS " \
+	"(INSERT INTO backend_state (backend, state, created_at) SELECT id, state, state_at FROM " \
+	"ended), freed AS (DELETE FROM backend_key k USING ended WHERE k.backend = ended.id), "    \
+	"closed AS (DELETE FROM token t USING ended WHERE t.backend = ended.id), voided AS "       \
+	"(UPDATE action a SET acked_at = now_ms() FROM ended WHERE a.backend = ended.id AND "      \
+	"acked_at IS NULL) SELECT id, state, state_at FROM ended"
 
-int plane_postgres_mark_lost(struct plane_store *base, int64_t silent_ms,
-	struct plane_store_lost *lost, struct plane_error *err)
+static const char end_lost[] = FIND_LOST
+	"b.lease_epoch IS NULL AND NOT EXISTS (SELECT 1 FROM backend_key k WHERE k.backend = b.id "
+	"AND " PLANE_POSTGRES_KEY_IS_LIVE
+	") AND ((coalesce(d.last_heartbeat_at, 0) < now_ms() - $1 "
+	"AND $2 < now_ms() - $1) OR (b.status = 10 AND b.state_at < now_ms() - $1)) LIMIT "
+	"$3" END_LOST;
+/* Epochs only grow. */
+static const char end_broken[] = FIND_LOST "b.lease_epoch < d.lease_epoch LIMIT $1" END_LOST;
+
+static int read_lost(const PGresult *rows, struct plane_store_lost *lost, struct plane_error *err)
 {
-	struct plane_postgres_store *store = PLANE_POSTGRES_STORE(base);
-	_cleanup_rows_ PGresult *rows = NULL;
-	int64_t since_ms;
-	int result = plane_postgres_watching_since(store, &since_ms, err);
-	if (result == 0)
-		result = plane_pg_pool_run(&store->pool, &rows, NULL, err, end_lost, "iii",
-			silent_ms, since_ms, LOST_BATCH);
-	if (result < 0)
-		return result;
-	int count = PQntuples(rows);
+	int count = PQntuples(rows), result = 0;
 	struct plane_store_lost found = { .count = (size_t)count,
 		.entries = plane_pg_entries(rows, sizeof(found.entries[0])) };
 	for (int i = 0; i < count && result == 0; i++) {
@@ -184,4 +177,26 @@ int plane_postgres_mark_lost(struct plane_store *base, int64_t silent_ms,
 	else
 		*lost = found;
 	return result;
+}
+
+int plane_postgres_mark_broken(
+	struct plane_store *base, struct plane_store_lost *lost, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	int result = plane_pg_pool_run(
+		&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err, end_broken, "i", LOST_BATCH);
+	return result < 0 ? result : read_lost(rows, lost, err);
+}
+
+int plane_postgres_mark_lost(struct plane_store *base, int64_t silent_ms,
+	struct plane_store_lost *lost, struct plane_error *err)
+{
+	struct plane_postgres_store *store = PLANE_POSTGRES_STORE(base);
+	_cleanup_rows_ PGresult *rows = NULL;
+	int64_t since_ms;
+	int result = plane_postgres_watching_since(store, &since_ms, err);
+	if (result == 0)
+		result = plane_pg_pool_run(&store->pool, &rows, NULL, err, end_lost, "iii",
+			silent_ms, since_ms, LOST_BATCH);
+	return result < 0 ? result : read_lost(rows, lost, err);
 }

@@ -15,9 +15,11 @@
 #include "base/json.h"
 #include "sqlite_schema.h"
 #include "sqlite_schema_2.h"
+#include "sqlite_schema_3.h"
 
 /* What brings the schema from each version to the next. */
-static const char *const migrations[] = { PLANE_SQLITE_SCHEMA, PLANE_SQLITE_SCHEMA_2 };
+static const char *const migrations[] = { PLANE_SQLITE_SCHEMA, PLANE_SQLITE_SCHEMA_2,
+	PLANE_SQLITE_SCHEMA_3 };
 #define SCHEMA_VERSION ((int64_t)(sizeof(migrations) / sizeof(migrations[0])))
 #define LEASE_AFTER_REBOOT_MS 60000
 /* How many milliseconds of fencing tokens are reserved ahead with one durable write. */
@@ -86,8 +88,9 @@ static int resume_clock(struct plane_sqlite_store *store, struct plane_error *er
 	store->opened_at_ms = now;
 	if (!is_same_boot && clock_ms &&
 		plane_db_run(db, NULL, err,
-			"UPDATE backend_key SET expires_at = ? WHERE expires_at > ?", "ii",
-			now + LEASE_AFTER_REBOOT_MS, clock_ms) < 0)
+			"UPDATE backend_key SET expires_at = ?1 + max(?2, expires_at - ?3) WHERE "
+			"expires_at > ?3",
+			"iii", now, (int64_t)LEASE_AFTER_REBOOT_MS, clock_ms) < 0)
 		return err->code;
 	if (get_meta(db, "fencing_ceiling", &store->fencing_ceiling, NULL, 0, err) < 0 ||
 		get_meta(db, "fencing_last", &store->last_fencing_token, NULL, 0, err) < 0)
@@ -245,6 +248,9 @@ static const struct plane_store_impl sqlite_impl = {
 	.drone_heartbeat = plane_sqlite_drone_heartbeat,
 	.drone_drain = plane_sqlite_drone_drain,
 	.member_list = plane_sqlite_member_list,
+	.leases_find = plane_sqlite_leases_find,
+	.leases_renew = plane_sqlite_leases_renew,
+	.lease_break = plane_sqlite_lease_break,
 	.connect = plane_sqlite_connect,
 	.keys_renew = plane_sqlite_keys_renew,
 	.token_create = plane_sqlite_token_create,
@@ -263,6 +269,7 @@ static const struct plane_store_impl sqlite_impl = {
 	.terminate = plane_sqlite_terminate,
 	.sweep_candidates = plane_sqlite_sweep_candidates,
 	.mark_lost = plane_sqlite_mark_lost,
+	.mark_broken = plane_sqlite_mark_broken,
 	.cleanup_tokens = plane_sqlite_cleanup_tokens,
 	.cleanup_backends = plane_sqlite_cleanup_backends,
 	.cert_lease = plane_sqlite_cert_lease,

@@ -43,12 +43,16 @@ int plane_sqlite_end_relaxed(struct plane_sqlite_store *store, int result, struc
 
 /** The store's time: grows with the machine's boot clock, whatever the wall clock does. */
 int64_t plane_sqlite_now(const struct plane_sqlite_store *store);
+/** Is the key `k`, a row of backend_key, live? `now` stands for the time. Epochs only grow. */
+#define PLANE_SQLITE_KEY_IS_LIVE(now)                                                              \
+	"CASE WHEN k.lease_epoch IS NULL THEN k.expires_at > " now                                 \
+	" ELSE k.lease_epoch >= (SELECT lease_epoch FROM drone WHERE id = k.drone_id) END"
 /** A token greater than all before; call it inside no transaction, with the writer locked. */
 int plane_sqlite_next_fencing_token(
 	struct plane_sqlite_store *store, int64_t *token, struct plane_error *err);
 /** Drones that may get a backend; sqlite_nodes.c. */
-int plane_sqlite_drones_eligible(struct plane_sqlite_store *store, const char *cluster,
-	const char *pool, int64_t healthy_ms, struct plane_store_drones *drones,
+int plane_sqlite_drones_eligible(struct plane_sqlite_store *store,
+	const struct plane_store_connect *request, struct plane_store_drones *drones,
 	struct plane_error *err);
 /** Stores a state of a backend and its history; frees the key of one that has ended. Inside a
  *  transaction. */
@@ -67,6 +71,10 @@ PLANE_STORE_FUNCTION(node_connected);
 PLANE_STORE_FUNCTION(node_disconnected);
 PLANE_STORE_FUNCTION(drone_heartbeat);
 PLANE_STORE_FUNCTION(drone_drain);
+/* sqlite_leases.c */
+PLANE_STORE_FUNCTION(leases_find);
+PLANE_STORE_FUNCTION(leases_renew);
+PLANE_STORE_FUNCTION(lease_break);
 /* sqlite_keys.c */
 PLANE_STORE_FUNCTION(connect);
 PLANE_STORE_FUNCTION(keys_renew);
@@ -92,6 +100,7 @@ PLANE_STORE_FUNCTION(action_ack);
 PLANE_STORE_FUNCTION(terminate);
 PLANE_STORE_FUNCTION(sweep_candidates);
 PLANE_STORE_FUNCTION(mark_lost);
+PLANE_STORE_FUNCTION(mark_broken);
 /* sqlite_certificates.c */
 PLANE_STORE_FUNCTION(cert_lease);
 PLANE_STORE_FUNCTION(cert_set_txt);

@@ -15,13 +15,16 @@ static int key_find(struct plane_sqlite_store *store, const char *key_namespace,
 	struct plane_store_held_key found = { 0 };
 	pthread_mutex_lock(&db->mutex);
 	sqlite3_stmt *row = plane_db_query(db, err,
-		"SELECT tag, backend, expires_at, cluster, subdomain, static_token, status FROM "
-		"backend_key JOIN backend ON backend.id = backend WHERE namespace = ? AND name = ?",
-		"tt", key_namespace, name);
+		"SELECT tag, backend, " PLANE_SQLITE_KEY_IS_LIVE(
+			"?3") ", cluster, subdomain, "
+			      "static_token, status FROM backend_key k JOIN backend b ON b.id = "
+			      "backend WHERE "
+			      "namespace = ?1 AND name = ?2",
+		"tti", key_namespace, name, plane_sqlite_now(store));
 	int result = row ? plane_db_next(db, row, err) : err->code;
 	if (result == 1) {
 		found.is_found = true;
-		found.is_live = sqlite3_column_int64(row, 2) > plane_sqlite_now(store);
+		found.is_live = sqlite3_column_int(row, 2);
 		found.status = (enum plane_backend_status)sqlite3_column_int(row, 6);
 		/* all were checked when they were stored */
 		(void)plane_text_copy(found.tag, sizeof(found.tag), plane_db_text(row, 0));
@@ -51,7 +54,8 @@ int plane_sqlite_keys_renew(struct plane_store *base, const char *const *backend
 	int result = 0;
 	for (size_t i = 0; i < count && result == 0; i++)
 		result = plane_db_run(&store->writer, &changed[i], err,
-			"UPDATE backend_key SET expires_at = ? WHERE backend = ? AND EXISTS "
+			"UPDATE backend_key SET expires_at = ? WHERE backend = ? AND "
+			"lease_epoch IS NULL AND EXISTS "
 			"(SELECT 1 FROM backend b WHERE b.id = backend_key.backend AND b.drone_id "
 			"= ?)",
 			"iti", expires_at, backends[i], node_id);
@@ -116,8 +120,7 @@ int plane_sqlite_connect(struct plane_store *base, const struct plane_store_conn
 	if (result == 0 && found.key.is_found && found.key.is_live)
 		result = give_token(base, request, &found, err);
 	else if (result == 0 && request->cluster)
-		result = plane_sqlite_drones_eligible(store, request->cluster, request->pool,
-			request->healthy_ms, &found.drones, err);
+		result = plane_sqlite_drones_eligible(store, request, &found.drones, err);
 	if (result == 0)
 		*connection = found;
 	return result;
@@ -184,6 +187,12 @@ int plane_sqlite_cleanup_tokens(struct plane_store *base, int64_t *removed, stru
 	return result;
 }
 
+/* No lease of a drone is NULL. */
+static int64_t or_null(int64_t epoch)
+{
+	return epoch ? epoch : -1;
+}
+
 static int insert_backend(struct plane_sqlite_store *store, const struct plane_store_spawn *spawn,
 	int64_t now, struct plane_error *err)
 {
@@ -192,12 +201,13 @@ static int insert_backend(struct plane_sqlite_store *store, const struct plane_s
 		spawn->lifetime_limit_seconds < 0 ? -1 : now + spawn->lifetime_limit_seconds * 1000;
 	int64_t max_idle_ms = spawn->max_idle_seconds < 0 ? -1 : spawn->max_idle_seconds * 1000;
 	int result = plane_db_run(&store->writer, NULL, err,
-		"INSERT INTO backend VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, '', ?7, ?7, ?7, ?8, ?9, "
-		"?10, "
-		"?11)",
-		"ttitttioott", spawn->backend, spawn->cluster, spawn->drone_id,
+		"INSERT INTO backend (id, cluster, drone_id, key_namespace, key_name, key_tag, "
+		"status, state, state_at, created_at, last_keepalive_at, lifetime_ends_at, "
+		"max_idle_ms, subdomain, static_token, lease_epoch) VALUES (?1, ?2, ?3, ?4, ?5, "
+		"?6, 0, '', ?7, ?7, ?7, ?8, ?9, ?10, ?11, ?12)",
+		"ttitttiootto", spawn->backend, spawn->cluster, spawn->drone_id,
 		spawn->key_namespace, spawn->key_name, spawn->key_tag, now, lifetime_ends_at,
-		max_idle_ms, spawn->subdomain, spawn->static_token);
+		max_idle_ms, spawn->subdomain, spawn->static_token, or_null(spawn->lease_epoch));
 	return result < 0 ? result
 			  : plane_sqlite_put_state(store, spawn->backend, &state, now, err);
 }
@@ -212,6 +222,7 @@ static char *spawn_message(const struct plane_store_spawn *spawn, int64_t fencin
 		.key_name = spawn->key_name,
 		.key_namespace = spawn->key_namespace,
 		.key_tag = spawn->key_tag,
+		.epoch = spawn->lease_epoch,
 		.has_deadlines = true,
 		.deadlines = spawn->deadlines,
 		.fencing_token = fencing_token,
@@ -220,17 +231,42 @@ static char *spawn_message(const struct plane_store_spawn *spawn, int64_t fencin
 	return plane_json_dump(json);
 }
 
+static int check_lease(struct plane_sqlite_store *store, const struct plane_store_spawn *spawn,
+	struct plane_error *err)
+{
+	sqlite3_stmt *row = plane_db_query(&store->writer, err,
+		"SELECT 1 FROM drone WHERE id = ?1 AND CASE WHEN is_lease_granted THEN lease_epoch "
+		"ELSE 0 END = ?2",
+		"ii", spawn->drone_id, spawn->lease_epoch);
+	int result = row ? plane_db_next(&store->writer, row, err) : err->code;
+	if (result == 0)
+		return plane_error_set(err, -ESTALE, "the lease of its drone is over");
+	if (result > 0)
+		plane_db_done(row);
+	return result < 0 ? result : 0;
+}
+
+static int remove_expired(struct plane_sqlite_store *store, const struct plane_store_spawn *spawn,
+	int64_t now, struct plane_error *err)
+{
+	return plane_db_run(&store->writer, NULL, err,
+		"DELETE FROM backend_key AS k WHERE namespace = ?1 AND name = ?2 AND NOT "
+		"(" PLANE_SQLITE_KEY_IS_LIVE("?3") ")",
+		"tti", spawn->key_namespace, spawn->key_name, now);
+}
+
 static int insert_all(struct plane_sqlite_store *store, const struct plane_store_spawn *spawn,
 	int64_t now, int64_t fencing_token, const char *message, struct plane_error *err)
 {
 	struct plane_db *db = &store->writer;
-	if (plane_db_run(db, NULL, err,
-		    "DELETE FROM backend_key WHERE namespace = ? AND name = ? AND expires_at <= ?",
-		    "tti", spawn->key_namespace, spawn->key_name, now) < 0 ||
+	if (check_lease(store, spawn, err) < 0 || remove_expired(store, spawn, now, err) < 0 ||
 		insert_backend(store, spawn, now, err) < 0 ||
-		plane_db_run(db, NULL, err, "INSERT INTO backend_key VALUES (?, ?, ?, ?, ?, ?)",
-			"ttttii", spawn->key_namespace, spawn->key_name, spawn->key_tag,
-			spawn->backend, now + spawn->lease_ms, fencing_token) < 0 ||
+		plane_db_run(db, NULL, err,
+			"INSERT INTO backend_key (namespace, name, tag, backend, expires_at, "
+			"fencing_token, drone_id, lease_epoch) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+			"ttttiiio", spawn->key_namespace, spawn->key_name, spawn->key_tag,
+			spawn->backend, now + spawn->lease_ms, fencing_token, spawn->drone_id,
+			or_null(spawn->lease_epoch)) < 0 ||
 		plane_db_run(db, NULL, err,
 			"INSERT INTO action (id, backend, drone_id, kind, message) VALUES (?, ?, "
 			"?, "

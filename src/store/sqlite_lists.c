@@ -23,7 +23,8 @@ static void read_member(struct plane_store_member *member, sqlite3_stmt *row, in
 		.is_ready = sqlite3_column_int(row, 9),
 		.is_draining = sqlite3_column_int(row, 10),
 		.heartbeat_age_ms = has_heartbeat ? now - sqlite3_column_int64(row, 11) : -1,
-		.backend_count = sqlite3_column_int64(row, 12) };
+		.backend_count = sqlite3_column_int64(row, 12),
+		.has_lease = sqlite3_column_int(row, 13) };
 }
 
 int plane_sqlite_member_list(struct plane_store *base,
@@ -39,7 +40,8 @@ int plane_sqlite_member_list(struct plane_store *base,
 		"SELECT kind, node.name, cluster, version, git_hash, ip, controller.name, "
 		"controller.last_heartbeat_at, pool, is_ready, is_draining, "
 		"drone.last_heartbeat_at, (SELECT count(*) FROM backend WHERE drone_id = node.id "
-		"AND status < 70) AS backends FROM node LEFT JOIN controller ON controller.name = "
+		"AND status < 70) AS backends, is_lease_granted FROM node LEFT JOIN controller ON "
+		"controller.name = "
 		"node.controller LEFT JOIN drone USING (id) WHERE (?1 IS NULL OR cluster = ?1) AND "
 		"(?2 IS NULL OR pool = ?2) AND (?3 IS NULL OR node.name = ?3) AND (kind = 'Drone' "
 		"AND ?4 OR kind = 'Proxy' AND ?5) AND (controller.name IS NOT NULL OR ?6 AND "
@@ -119,17 +121,20 @@ int plane_sqlite_backend_list(struct plane_store *base,
 
 /* Two texts, so that a page is found by the primary key however far it is. */
 #define SELECT_KEYS(condition)                                                                     \
-	"SELECT namespace, backend_key.name, tag, backend, backend.cluster, node.name, status, "   \
-	"fencing_token, expires_at FROM backend_key JOIN backend ON backend.id = backend JOIN "    \
-	"node ON node.id = drone_id WHERE (?1 IS NULL OR backend.cluster = ?1) AND (?2 IS NULL "   \
-	"OR namespace = ?2) AND (?3 IS NULL OR backend_key.name = ?3)" condition                   \
-	" ORDER BY namespace, backend_key.name LIMIT ?6"
+	"SELECT k.namespace, k.name, k.tag, k.backend, b.cluster, n.name, b.status, "              \
+	"k.fencing_token, " PLANE_SQLITE_KEY_IS_LIVE(                                              \
+		"?7") ", CASE WHEN k.lease_epoch IS NULL "                                         \
+		      "THEN max(k.expires_at - ?7, 0) ELSE -1 END FROM backend_key k JOIN "        \
+		      "backend b ON b.id = "                                                       \
+		      "k.backend JOIN node n ON n.id = b.drone_id WHERE (?1 IS NULL OR b.cluster " \
+		      "= ?1) AND (?2 "                                                             \
+		      "IS NULL OR k.namespace = ?2) AND (?3 IS NULL OR k.name = ?3)" condition     \
+		      " ORDER BY k.namespace, k.name LIMIT ?6"
 static const char select_first_keys[] = SELECT_KEYS("");
-static const char select_keys[] = SELECT_KEYS(" AND (namespace, backend_key.name) > (?4, ?5)");
+static const char select_keys[] = SELECT_KEYS(" AND (k.namespace, k.name) > (?4, ?5)");
 
-static void read_key(struct plane_store_listed_key *key, sqlite3_stmt *row, int64_t now)
+static void read_key(struct plane_store_listed_key *key, sqlite3_stmt *row)
 {
-	int64_t left_ms = sqlite3_column_int64(row, 8) - now;
 	*key = (struct plane_store_listed_key){ .key_namespace = plane_db_text_copy(row, 0),
 		.key_name = plane_db_text_copy(row, 1),
 		.key_tag = plane_db_text_copy(row, 2),
@@ -138,8 +143,8 @@ static void read_key(struct plane_store_listed_key *key, sqlite3_stmt *row, int6
 		.drone = plane_db_text_copy(row, 5),
 		.status = (enum plane_backend_status)sqlite3_column_int(row, 6),
 		.fencing_token = sqlite3_column_int64(row, 7),
-		.is_live = left_ms > 0,
-		.expires_in_ms = left_ms > 0 ? left_ms : 0 };
+		.is_live = sqlite3_column_int(row, 8),
+		.expires_in_ms = sqlite3_column_int64(row, 9) };
 }
 
 int plane_sqlite_key_list(struct plane_store *base, const struct plane_store_key_filter *filter,
@@ -149,15 +154,15 @@ int plane_sqlite_key_list(struct plane_store *base, const struct plane_store_key
 	struct plane_db *db = &store->reader;
 	struct plane_store_key_list found = { 0 };
 	pthread_mutex_lock(&db->mutex);
-	sqlite3_stmt *row =
-		plane_db_query(db, err, filter->after_name ? select_keys : select_first_keys,
-			"ttttti", filter->cluster, filter->key_namespace, filter->key_name,
-			filter->after_namespace, filter->after_name, (int64_t)filter->limit);
+	sqlite3_stmt *row = plane_db_query(db, err,
+		filter->after_name ? select_keys : select_first_keys, "tttttii", filter->cluster,
+		filter->key_namespace, filter->key_name, filter->after_namespace,
+		filter->after_name, (int64_t)filter->limit, plane_sqlite_now(store));
 	int result = row ? 0 : err->code;
 	while (row && (result = plane_db_next(db, row, err)) == 1) {
 		found.entries =
 			plane_realloc(found.entries, (found.count + 1) * sizeof(found.entries[0]));
-		read_key(&found.entries[found.count++], row, plane_sqlite_now(store));
+		read_key(&found.entries[found.count++], row);
 	}
 	pthread_mutex_unlock(&db->mutex);
 	if (result < 0)

@@ -84,8 +84,9 @@ int plane_sqlite_node_connected(struct plane_store *base, const struct plane_sto
 	int result = put_node(db, node, connection, &id, err);
 	if (result == 0 && node->kind == PLANE_NODE_DRONE)
 		result = plane_db_run(db, NULL, err,
-			"INSERT INTO drone VALUES (?, ?, 1, 0, NULL, NULL) ON CONFLICT DO UPDATE "
-			"SET pool = excluded.pool, is_ready = 1, last_heartbeat_at = NULL, "
+			"INSERT INTO drone (id, pool, is_ready, is_draining) VALUES (?, ?, 1, 0) "
+			"ON CONFLICT DO UPDATE SET pool = excluded.pool, is_ready = 1, "
+			"last_heartbeat_at = NULL, "
 			"last_local_time = NULL",
 			"it", id, or_empty(node->pool));
 	result = plane_db_end(db, result, err);
@@ -118,8 +119,11 @@ int plane_sqlite_drone_heartbeat(
 	struct plane_store *base, int64_t node_id, int64_t local_time_ms, struct plane_error *err)
 {
 	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	/* one that held a lease of its own, and is an original one now, gets backends when that is
+	 * over: it would not know that the lease ends */
 	return run_alone(store, NULL, err,
-		"UPDATE drone SET last_heartbeat_at = ?, last_local_time = ? WHERE id = ?",
+		"UPDATE drone SET last_heartbeat_at = CASE WHEN NOT is_lease_granted THEN ? END, "
+		"last_local_time = ? WHERE id = ?",
 		plane_sqlite_now(store), local_time_ms, node_id);
 }
 
@@ -149,22 +153,26 @@ int plane_sqlite_drone_drain(struct plane_store *base, const char *cluster, cons
 	return result;
 }
 
-int plane_sqlite_drones_eligible(struct plane_sqlite_store *store, const char *cluster,
-	const char *pool, int64_t healthy_ms, struct plane_store_drones *drones,
+int plane_sqlite_drones_eligible(struct plane_sqlite_store *store,
+	const struct plane_store_connect *request, struct plane_store_drones *drones,
 	struct plane_error *err)
 {
 	struct plane_db *db = &store->reader;
 	struct plane_store_drones found = { 0 };
-	int64_t since = plane_sqlite_now(store) - healthy_ms;
+	int64_t now = plane_sqlite_now(store);
 	pthread_mutex_lock(&db->mutex);
 	sqlite3_stmt *row = plane_db_query(db, err,
 		"SELECT drone.id, node.name, last_local_time, (SELECT count(*) FROM backend WHERE "
-		"drone_id = drone.id AND status < 70) FROM drone JOIN node USING (id) JOIN "
+		"drone_id = drone.id AND status < 70), "
+		"CASE WHEN is_lease_granted THEN lease_epoch ELSE 0 END FROM drone JOIN node "
+		"USING (id) JOIN "
 		"controller ON controller.name = node.controller WHERE cluster = ? AND pool = ? "
 		"AND "
-		"is_ready AND NOT is_draining AND drone.last_heartbeat_at > ?3 AND is_online AND "
+		"is_ready AND NOT is_draining AND drone.last_heartbeat_at > CASE WHEN "
+		"is_lease_granted THEN ?4 ELSE ?3 END AND is_online AND "
 		"controller.last_heartbeat_at > ?3",
-		"tti", cluster, pool, since);
+		"ttii", request->cluster, request->pool, now - request->healthy_ms,
+		now - request->lease_healthy_ms);
 	int result = row ? 0 : err->code;
 	while (row && (result = plane_db_next(db, row, err)) == 1) {
 		found.entries =
@@ -172,7 +180,8 @@ int plane_sqlite_drones_eligible(struct plane_sqlite_store *store, const char *c
 		struct plane_store_drone *drone = &found.entries[found.count++];
 		*drone = (struct plane_store_drone){ .id = sqlite3_column_int64(row, 0),
 			.last_local_time_ms = sqlite3_column_int64(row, 2),
-			.backend_count = sqlite3_column_int64(row, 3) };
+			.backend_count = sqlite3_column_int64(row, 3),
+			.lease_epoch = sqlite3_column_int64(row, 4) };
 		(void)plane_text_copy(drone->name, sizeof(drone->name), plane_db_text(row, 1));
 	}
 	pthread_mutex_unlock(&db->mutex);

@@ -18,11 +18,10 @@ int plane_sqlite_actions_pending(struct plane_store *base, int64_t node_id, size
 	struct plane_store_actions found = { 0 };
 	pthread_mutex_lock(&db->mutex);
 	sqlite3_stmt *row = plane_db_query(db, err,
-		"SELECT id, message FROM action WHERE drone_id = ? AND acked_at IS NULL AND (kind "
-		"<> "
-		"'spawn' OR EXISTS (SELECT 1 FROM backend_key k WHERE k.backend = action.backend "
-		"AND "
-		"k.expires_at > ?)) ORDER BY sequence LIMIT ?",
+		"SELECT id, message FROM action WHERE drone_id = ?1 AND acked_at IS NULL AND (kind "
+		"<> 'spawn' OR EXISTS (SELECT 1 FROM backend_key k WHERE k.backend = "
+		"action.backend AND " PLANE_SQLITE_KEY_IS_LIVE(
+			"?2") ")) ORDER BY sequence LIMIT ?3",
 		"iii", node_id, plane_sqlite_now(store), (int64_t)limit);
 	int result = row ? 0 : err->code;
 	while (row && (result = plane_db_next(db, row, err)) == 1) {
@@ -152,16 +151,31 @@ int plane_sqlite_sweep_candidates(struct plane_store *base, int64_t node_id,
 /* Which backends have nobody left: those whose drone is silent and whose lease has run out, and
  * those whose order to start was never taken. Silence is not counted while this store was closed.
  */
-static int find_lost(struct plane_sqlite_store *store, int64_t silent_since, int64_t now,
-	struct plane_store_lost *lost, struct plane_error *err)
+static sqlite3_stmt *query_lost(struct plane_sqlite_store *store, int64_t silent_since, int64_t now,
+	struct plane_error *err)
 {
-	sqlite3_stmt *row = plane_db_query(&store->writer, err,
+	return plane_db_query(&store->writer, err,
 		"SELECT b.id, b.state FROM backend b JOIN drone d ON d.id = b.drone_id WHERE "
-		"b.status < 70 AND NOT EXISTS (SELECT 1 FROM backend_key k WHERE k.backend = b.id "
+		"b.status < 70 AND b.lease_epoch IS NULL AND NOT EXISTS (SELECT 1 FROM backend_key "
+		"k WHERE k.backend = b.id "
 		"AND "
 		"k.expires_at > ?1) AND ((coalesce(d.last_heartbeat_at, 0) < ?2 AND ?3 < ?2) OR "
 		"(b.status = 10 AND b.state_at < ?2)) LIMIT ?4",
 		"iiii", now, silent_since, store->opened_at_ms, (int64_t)LOST_BATCH);
+}
+
+/* Those whose drone's lease is broken: epochs only grow. */
+static sqlite3_stmt *query_broken(struct plane_sqlite_store *store, struct plane_error *err)
+{
+	return plane_db_query(&store->writer, err,
+		"SELECT b.id, b.state FROM drone d JOIN backend b ON b.drone_id = d.id AND "
+		"b.lease_epoch < d.lease_epoch WHERE b.status < 70 LIMIT ?",
+		"i", (int64_t)LOST_BATCH);
+}
+
+static int read_lost(struct plane_sqlite_store *store, sqlite3_stmt *row, int64_t now,
+	struct plane_store_lost *lost, struct plane_error *err)
+{
 	int result = row ? 0 : err->code;
 	while (row && (result = plane_db_next(&store->writer, row, err)) == 1) {
 		struct plane_backend_state last = { 0 };
@@ -183,15 +197,17 @@ static int find_lost(struct plane_sqlite_store *store, int64_t silent_since, int
 	return result;
 }
 
-int plane_sqlite_mark_lost(struct plane_store *base, int64_t silent_ms,
-	struct plane_store_lost *lost, struct plane_error *err)
+/* `silent_ms` negative: those under broken leases. */
+static int mark(struct plane_sqlite_store *store, int64_t silent_ms, struct plane_store_lost *lost,
+	struct plane_error *err)
 {
-	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
 	struct plane_store_lost found = { 0 };
 	if (plane_db_begin(&store->writer, err) < 0)
 		return err->code;
 	int64_t now = plane_sqlite_now(store);
-	int result = find_lost(store, now - silent_ms, now, &found, err);
+	sqlite3_stmt *row = silent_ms < 0 ? query_broken(store, err)
+					  : query_lost(store, now - silent_ms, now, err);
+	int result = read_lost(store, row, now, &found, err);
 	for (size_t i = 0; result == 0 && i < found.count; i++)
 		result = plane_sqlite_put_state(
 			store, found.entries[i].backend, &found.entries[i].state, now, err);
@@ -201,4 +217,16 @@ int plane_sqlite_mark_lost(struct plane_store *base, int64_t silent_ms,
 	else
 		*lost = found;
 	return result;
+}
+
+int plane_sqlite_mark_lost(struct plane_store *base, int64_t silent_ms,
+	struct plane_store_lost *lost, struct plane_error *err)
+{
+	return mark(PLANE_SQLITE_STORE(base), silent_ms, lost, err);
+}
+
+int plane_sqlite_mark_broken(
+	struct plane_store *base, struct plane_store_lost *lost, struct plane_error *err)
+{
+	return mark(PLANE_SQLITE_STORE(base), -1, lost, err);
 }

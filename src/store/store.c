@@ -85,6 +85,24 @@ int plane_store_drone_drain(struct plane_store *store, const char *cluster, cons
 	return store->impl->drone_drain(store, cluster, name, is_draining, is_changed, err);
 }
 
+int plane_store_leases_find(
+	struct plane_store *store, struct plane_store_leases *leases, struct plane_error *err)
+{
+	return store->impl->leases_find(store, leases, err);
+}
+
+int plane_store_leases_renew(struct plane_store *store, struct plane_store_renewal *renewals,
+	size_t count, struct plane_error *err)
+{
+	return store->impl->leases_renew(store, renewals, count, err);
+}
+
+int plane_store_lease_break(struct plane_store *store, const struct plane_store_lease *lease,
+	bool *is_broken, struct plane_error *err)
+{
+	return store->impl->lease_break(store, lease, is_broken, err);
+}
+
 int plane_store_member_list(struct plane_store *store,
 	const struct plane_store_member_filter *filter, struct plane_store_members *members,
 	struct plane_error *err)
@@ -213,6 +231,12 @@ int plane_store_mark_lost(struct plane_store *store, int64_t silent_ms,
 	return store->impl->mark_lost(store, silent_ms, lost, err);
 }
 
+int plane_store_mark_broken(
+	struct plane_store *store, struct plane_store_lost *lost, struct plane_error *err)
+{
+	return store->impl->mark_broken(store, lost, err);
+}
+
 bool plane_store_is_shared(const struct plane_store *store)
 {
 	return store->impl->feed_open != NULL;
@@ -298,6 +322,12 @@ void plane_store_drones_finish(struct plane_store_drones *drones)
 {
 	free(drones->entries);
 	*drones = (struct plane_store_drones){ 0 };
+}
+
+void plane_store_leases_finish(struct plane_store_leases *leases)
+{
+	free(leases->entries);
+	*leases = (struct plane_store_leases){ 0 };
 }
 
 void plane_store_members_finish(struct plane_store_members *members)

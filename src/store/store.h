@@ -81,6 +81,7 @@ struct plane_store_drone {
 	char name[PLANE_NAME_SIZE];
 	int64_t backend_count; /* not terminated */
 	int64_t last_local_time_ms;
+	int64_t lease_epoch; /* 0: keys are leased one by one */
 };
 struct plane_store_drones {
 	size_t count;
@@ -99,6 +100,7 @@ struct plane_store_member {
 	bool is_ready, is_draining;
 	int64_t heartbeat_age_ms; /* -1: none yet */
 	int64_t backend_count;    /* not terminated */
+	bool has_lease;           /* one for all its keys, not broken */
 };
 struct plane_store_members {
 	size_t count;
@@ -117,11 +119,56 @@ int plane_store_member_list(struct plane_store *store,
 	struct plane_error *err);
 void plane_store_members_finish(struct plane_store_members *members);
 
+/* ---- leases of whole drones (docs/consistency.md) ---- */
+
+/** A lease that a drone holds. The pair of numbers never comes twice, and grows. */
+struct plane_store_lease {
+	int64_t drone_id, epoch, renewals;
+	char drone[PLANE_NAME_SIZE];
+};
+struct plane_store_leases {
+	/** Differs after another database has taken over, which may not know the last renewals. */
+	int64_t incarnation;
+	size_t count;
+	struct plane_store_lease *entries;
+};
+/** All leases that are held. */
+int plane_store_leases_find(
+	struct plane_store *store, struct plane_store_leases *leases, struct plane_error *err);
+void plane_store_leases_finish(struct plane_store_leases *leases);
+
+enum plane_store_renewal_result {
+	PLANE_RENEWAL_GRANTED, /* `epoch` is held, and nobody breaks it before it expires anew */
+	PLANE_RENEWAL_BROKEN,  /* `epoch` is over, or was never this journal's */
+	PLANE_RENEWAL_WAITING, /* no epoch yet: that of another journal is not over */
+};
+struct plane_store_renewal {
+	int64_t drone_id;
+	int64_t epoch;         /* 0: a new one is wanted; filled in when granted */
+	int64_t last_epoch;    /* a new one is greater than this, the greatest that it knows */
+	const char *journal;   /* tells processes of the same name apart */
+	int64_t local_time_ms; /* the drone's clock */
+	enum plane_store_renewal_result result; /* filled in */
+};
+/**
+ * Renews or begins the leases of drones, each drone at most once, which are heartbeats of those
+ * too. Renewals may be lost with the power of a store's only machine, where all begins anew.
+ */
+int plane_store_leases_renew(struct plane_store *store, struct plane_store_renewal *renewals,
+	size_t count, struct plane_error *err);
+/**
+ * Ends the lease if it is still exactly so. Its keys are free from then on, orders under it void,
+ * and the drone gets no backends before it has a new lease. `*is_broken` is false when it was
+ * renewed, or broken by somebody else.
+ */
+int plane_store_lease_break(struct plane_store *store, const struct plane_store_lease *lease,
+	bool *is_broken, struct plane_error *err);
+
 /* ---- keys and backends ---- */
 
 struct plane_store_held_key {
 	bool is_found;
-	bool is_live; /* its lease has not expired */
+	bool is_live; /* its lease has not expired, or its drone's is not broken */
 	char tag[PLANE_TEXT_MAX + 1];
 	char backend[PLANE_NAME_SIZE];
 	char cluster[PLANE_TEXT_MAX + 1];
@@ -142,7 +189,8 @@ struct plane_store_connect {
 	const struct plane_store_token *token;
 	/* Where a new backend may be placed; cluster NULL: nowhere. */
 	const char *cluster, *pool;
-	int64_t healthy_ms; /* drones not heard of for so long get none */
+	int64_t healthy_ms;       /* drones not heard of for so long get none */
+	int64_t lease_healthy_ms; /* the same for those that have a lease for all their keys */
 };
 /** Zeroed is empty. */
 struct plane_store_connection {
@@ -194,13 +242,14 @@ struct plane_store_spawn {
 	const char *action_id;
 	const json_t *executable;
 	struct plane_deadlines deadlines; /* for the drone, in its clock */
-	int64_t lease_ms;
+	int64_t lease_epoch; /* of the drone as it was found; 0: the key has a lease of its own */
+	int64_t lease_ms;    /* of that */
 };
 /**
  * Stores backend, key, first state, token and the order to start it. `*message` (the caller frees
  * it) is the order for the drone's socket with a fencing token greater than any before. -EEXIST
  * when the key is held and its lease live, or the backend's name is taken. A key whose lease is
- * over is taken over.
+ * over is taken over. -ESTALE when the drone's lease is another one by now.
  */
 int plane_store_spawn(struct plane_store *store, const struct plane_store_spawn *spawn,
 	char **message, int64_t *time_ms, struct plane_error *err);
@@ -351,10 +400,14 @@ struct plane_store_lost {
 		int64_t time_ms;
 	} * entries;
 };
-/** Gives up backends whose drone has been silent for `silent_ms` and whose lease has expired:
- *  they are terminated with reason lost. At most a batch at a time. */
+/** Backends whose keys are leased one by one: gives up those whose drone has been silent for
+ *  `silent_ms` and whose lease has expired: they are terminated with reason lost. At most a batch
+ * at a time. */
 int plane_store_mark_lost(struct plane_store *store, int64_t silent_ms,
 	struct plane_store_lost *lost, struct plane_error *err);
+/** The same for backends under a drone's lease that is broken. */
+int plane_store_mark_broken(
+	struct plane_store *store, struct plane_store_lost *lost, struct plane_error *err);
 void plane_store_lost_finish(struct plane_store_lost *lost);
 
 /* ---- what other controllers do: a feed of their states, orders and revocations ---- */

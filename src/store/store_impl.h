@@ -26,6 +26,12 @@ struct plane_store_impl {
 	int (*member_list)(struct plane_store *store,
 		const struct plane_store_member_filter *filter, struct plane_store_members *members,
 		struct plane_error *err);
+	int (*leases_find)(struct plane_store *store, struct plane_store_leases *leases,
+		struct plane_error *err);
+	int (*leases_renew)(struct plane_store *store, struct plane_store_renewal *renewals,
+		size_t count, struct plane_error *err);
+	int (*lease_break)(struct plane_store *store, const struct plane_store_lease *lease,
+		bool *is_broken, struct plane_error *err);
 	int (*connect)(struct plane_store *store, const struct plane_store_connect *request,
 		struct plane_store_connection *connection, struct plane_error *err);
 	int (*keys_renew)(struct plane_store *store, const char *const *backends, size_t count,
@@ -64,6 +70,8 @@ struct plane_store_impl {
 		struct plane_store_sweep *sweep, struct plane_error *err);
 	int (*mark_lost)(struct plane_store *store, int64_t silent_ms,
 		struct plane_store_lost *lost, struct plane_error *err);
+	int (*mark_broken)(
+		struct plane_store *store, struct plane_store_lost *lost, struct plane_error *err);
 	/* NULL where the store is not shared */
 	struct plane_store_feed *(*feed_open)(
 		struct plane_store *store, const char *controller, struct plane_error *err);

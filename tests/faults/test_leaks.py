@@ -241,7 +241,7 @@ def a_key_of_an_ended_backend(plane):
 
 def a_backend_of_the_journal(plane):
     return rows(inventory.journal_path(plane.data),
-                "INSERT INTO lease SELECT id, 1, 1, 1 FROM backend WHERE ?1 = ?1 LIMIT 1",
+                "INSERT INTO lease SELECT id, 1, 1, 1, 0 FROM backend WHERE ?1 = ?1 LIMIT 1",
                 "DELETE FROM lease WHERE ?1 = ?1", 1)
 
 

@@ -39,6 +39,8 @@ static void apply(struct plane_controller_config *config, const char *flag, cons
 		config->feed_poll_ms = atoi(value);
 	else if (strcmp(flag, "--lost-ms") == 0)
 		config->assume_lost_ms = atoi(value);
+	else if (strcmp(flag, "--drone-lease-ms") == 0)
+		config->drone_lease = plane_lease_constants_scale(atoi(value));
 	else if (strcmp(flag, "--lease-ms") == 0) {
 		int expire_ms = atoi(value);
 		config->lease.renew_ms = expire_ms / 2;

@@ -669,30 +669,6 @@ def test_a_renewal_is_answered_also_when_it_is_refused(controller):
     run(story())
 
 
-def test_keys_are_renewed_together_for_a_drone_that_knows_how(controller):
-    async def story():
-        async with drone(controller, extensions=["renew-keys"]) as dr, \
-                drone(controller, "dr-two", pool="other") as other:
-            mine = [(await controller.aconnect(f"k{i}")).json()["backend_id"] for i in range(3)]
-            foreign = (await controller.aconnect("f", pool="other")).json()["backend_id"]
-            await dr.send({"RenewKeys": {"backends": [*mine, foreign, "nobody"],
-                                         "local_time": 2_000_000}})
-            assert await dr.expect("RenewKeysResponse") == {
-                "renewed": mine, "refused": [foreign, "nobody"],
-                "deadlines": {"renew_at": 2_030_000, "soft_terminate_at": 2_040_000,
-                              "hard_terminate_at": 2_050_000}}
-            for bad in ({"backends": "x", "local_time": 1}, {"backends": [1], "local_time": 1},
-                        {"backends": [], "local_time": None},
-                        {"backends": ["x"] * 513, "local_time": 1}):
-                await dr.send({"RenewKeys": bad})  # skipped, as any nonsense
-            await other.send({"RenewKey": {"backend": foreign, "local_time": 5}})
-            assert (await other.expect("RenewKeyResponse"))["deadlines"]["renew_at"] == 30_005
-            await dr.send({"RenewKeys": {"backends": [], "local_time": 7}})
-            assert (await dr.expect("RenewKeysResponse"))["renewed"] == []
-
-    run(story())
-
-
 @pytest.mark.parametrize("extensions", [None, ["logs"]])
 def test_extensions_are_told_only_to_a_drone_that_has_some(controller, extensions):
     async def story():
@@ -702,7 +678,7 @@ def test_extensions_are_told_only_to_a_drone_that_has_some(controller, extension
             await ws.send(json.dumps(handshake | ({"extensions": extensions} if extensions else {})))
             answer = json.loads(await asyncio.wait_for(ws.recv(), 10))
             assert answer.get("extensions") == (
-                ["renew-keys", "no-metrics"] if extensions else None)
+                ["drone-lease", "no-metrics"] if extensions else None)
 
     run(story())
 

@@ -26,7 +26,7 @@ class FakeController:
 
     async def serve(self, wire):
         handshake = json.loads(await wire.recv())
-        assert "renew-keys" in handshake["extensions"]
+        assert "drone-lease" in handshake["extensions"]
         answer = {"version": VERSION, "name": "co-test"}
         if self.extensions:
             answer["extensions"] = self.extensions
@@ -40,6 +40,8 @@ class FakeController:
                         "event_id": message["BackendEvent"]["event_id"]}})
                 if "Heartbeat" in message:
                     self.local_time = message["Heartbeat"]["local_time"]
+                if "RenewLease" in message:
+                    await self.on_lease(message["RenewLease"])
                 async with self.news:
                     self.messages.append(message)
                     self.news.notify_all()
@@ -65,13 +67,19 @@ class FakeController:
                 "soft_terminate_at": self.local_time + 600_000,
                 "hard_terminate_at": self.local_time + 610_000}
 
-    async def spawn(self, backend, renew_ms):
+    async def order(self, backend, renew_ms):
         await self.send({"Action": {
             "action_id": f"ak-{backend}", "backend_id": backend, "drone_id": 1,
             "action": {"Spawn": {
                 "executable": {"image": "echo"}, "static_token": None,
                 "key": {"key": {"name": backend, "namespace": "", "tag": ""}, "token": 1,
-                        "deadlines": self.deadlines(renew_ms)}}}}})
+                        "deadlines": self.deadlines(renew_ms)}} | self.more()}}})
+
+    def more(self):
+        return {}
+
+    async def spawn(self, backend, renew_ms):
+        await self.order(backend, renew_ms)
         await self.wait(lambda: self.status(backend) == "ready")
 
 
@@ -99,25 +107,109 @@ async def with_drone(controller, story):
         assert "ERROR: AddressSanitizer" not in place.log_text(), place.log_text()
 
 
-def test_leases_are_renewed_together_where_the_controller_knows_how():
+def after(local_time, milliseconds):
+    """Deadlines of a drone's lease that was asked for at `local_time`."""
+    return {"renew_at": local_time + milliseconds // 5,
+            "soft_terminate_at": local_time + milliseconds * 3 // 5,
+            "hard_terminate_at": local_time + milliseconds * 4 // 5}
+
+
+class LeaseController(FakeController):
+    """Grants leases of whole drones as long as it is told to."""
+
+    def __init__(self, milliseconds):
+        super().__init__(["drone-lease", "no-metrics"])
+        self.milliseconds, self.epoch, self.grants = milliseconds, 1, True
+
+    async def on_lease(self, request):
+        self.local_time = request["local_time"]
+        if request["epoch"] not in (None, self.epoch):
+            await self.send({"LeaseResponse": {"epoch": request["epoch"], "deadlines": None}})
+        elif self.grants:
+            await self.send({"LeaseResponse": {
+                "epoch": self.epoch,
+                "deadlines": after(request["local_time"], self.milliseconds)}})
+
+    def more(self):
+        return {"lease_epoch": self.epoch}
+
+
+def test_one_lease_for_all_is_the_heartbeat_too():
     async def scenario():
-        controller = FakeController(["renew-keys", "no-metrics"])
+        controller = LeaseController(2000)
 
         async def story():
-            await controller.spawn("first", 12_000)
-            await controller.spawn("second", 18_000)  # its time comes soon after
-            await controller.spawn("third", 300_000)
-            await controller.wait(lambda: controller.of("RenewKeys"))
-            asked = controller.of("RenewKeys")[0]
-            assert sorted(asked["backends"]) == ["first", "second"]
-            assert asked["local_time"] >= controller.local_time
-            # first is granted: only second is asked for again, and it alone
-            await controller.send({"RenewKeysResponse": {
-                "renewed": ["first"], "refused": ["second"],
-                "deadlines": controller.deadlines(300_000)}})
-            await controller.wait(lambda: len(controller.of("RenewKeys")) > 1)
-            assert controller.of("RenewKeys")[1]["backends"] == ["second"]
-            assert not controller.of("RenewKey") and not controller.of("BackendMetrics")
+            first = controller.of("RenewLease")[0]
+            assert first["epoch"] is None and first["last_epoch"] == 0 and first["journal"]
+            await controller.spawn("first", 0)
+            await controller.spawn("second", 0)
+            seen = len(controller.of("RenewLease"))
+            await controller.wait(lambda: len(controller.of("RenewLease")) > seen + 4)
+            asked = controller.of("RenewLease")
+            assert [ask["epoch"] for ask in asked[1:]] == [1] * (len(asked) - 1)
+            assert {ask["journal"] for ask in asked} == {first["journal"]}
+            times = [ask["local_time"] for ask in asked]
+            assert all(later - earlier >= 400 for earlier, later in zip(times, times[1:]))
+            for kind in ("RenewKey", "Heartbeat", "BackendMetrics"):
+                assert not controller.of(kind)
+            assert {controller.status("first"), controller.status("second")} == {"ready"}
+
+        await with_drone(controller, story)
+
+    asyncio.run(scenario())
+
+
+def test_without_renewal_all_backends_of_the_lease_end():
+    async def scenario():
+        controller = LeaseController(3000)
+
+        async def story():
+            await controller.spawn("first", 0)
+            await controller.spawn("second", 0)
+            controller.grants = False
+            for backend in ("first", "second"):
+                await controller.wait(lambda b=backend: controller.status(b) == "terminated")
+                last = [event["state"] for event in controller.of("BackendEvent")
+                        if event["backend_id"] == backend][-1]
+                assert last["reason"] == "keyexpired"
+            # it asks on with its epoch, which nobody has broken, and may start others again
+            controller.grants = True
+            seen = len(controller.of("RenewLease"))
+            await controller.wait(lambda: len(controller.of("RenewLease")) > seen)
+            await controller.spawn("third", 0)
+            assert {ask["epoch"] for ask in controller.of("RenewLease")[1:]} == {1}
+
+        await with_drone(controller, story)
+
+    asyncio.run(scenario())
+
+
+def test_a_broken_lease_ends_its_backends_at_once_and_voids_its_orders():
+    async def scenario():
+        controller = LeaseController(60_000)
+
+        async def story():
+            await controller.spawn("first", 0)
+            controller.epoch = 3
+            # the next request is far: the drone asks on each new connection
+            await controller.wire.close()
+            await controller.wait(lambda: controller.status("first") == "terminated", 20)
+            await controller.wait(lambda: controller.of("RenewLease")[-1]["epoch"] is None)
+            assert controller.of("RenewLease")[-1]["last_epoch"] == 1
+            await controller.spawn("second", 0)
+            controller.epoch = 1
+            await controller.order("late", 0)
+            await controller.wait(lambda: controller.status("late") == "terminated")
+            states = [event["state"]["status"] for event in controller.of("BackendEvent")
+                      if event["backend_id"] == "late"]
+            assert "starting" not in states
+            # one that is not known yet is not taken: it comes again once it is
+            controller.epoch = 9
+            await controller.order("early", 0)
+            controller.epoch = 3
+            await controller.spawn("third", 0)
+            assert controller.status("early") is None
+            assert "ak-early" not in [ack["action_id"] for ack in controller.of("AckAction")]
 
         await with_drone(controller, story)
 
@@ -136,7 +228,7 @@ def test_a_controller_without_extensions_is_asked_for_each_lease_and_gets_metric
                 "first", "second"]
             await controller.wait(lambda: controller.of("BackendMetrics"))
             assert controller.of("BackendMetrics")[0]["backend_id"] in ("first", "second")
-            assert not controller.of("RenewKeys")
+            assert not controller.of("RenewLease")
 
         await with_drone(controller, story)
 

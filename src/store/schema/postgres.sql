@@ -140,7 +140,7 @@ COMMENT ON COLUMN backend.subdomain IS 'It is served below it; NULL for none.';
 COMMENT ON COLUMN backend.static_token IS 'The one token of all its users; NULL: each has one.';
 COMMENT ON COLUMN backend.memory_bytes IS 'Memory that it asked for; 0: none.';
 COMMENT ON COLUMN backend.cpu_millis IS 'Thousandths of CPUs that it asked for; 0: none.';
-CREATE INDEX backend_alive ON backend (drone_id) WHERE status < 70;
+CREATE INDEX backend_alive ON backend (drone_id, lease_epoch) WHERE status < 70;
 CREATE INDEX backend_ended ON backend (state_at) WHERE status = 70;
 
 CREATE TABLE backend_key (

@@ -44,18 +44,42 @@ static void absurd_clocks_do_not_overflow(void **state)
 	assert_true(deadlines.renew_at_ms < 0);
 }
 
+static int check(struct plane_lease_constants constants, const char *message)
+{
+	struct plane_error err = { 0 };
+	int result = plane_lease_constants_check(&constants, "lease", &err);
+	assert_string_equal(err.message, message);
+	return result;
+}
+
 static void constants_must_be_in_order_and_end_before_the_expiry(void **state)
 {
-	assert_true(plane_lease_constants_valid(&plane_lease_defaults));
-	struct plane_lease_constants wrong = plane_lease_defaults;
-	wrong.hard_terminate_ms = wrong.expire_ms;
-	assert_false(plane_lease_constants_valid(&wrong));
-	wrong = plane_lease_defaults;
-	wrong.renew_ms = 0;
-	assert_false(plane_lease_constants_valid(&wrong));
-	wrong = plane_lease_defaults;
-	wrong.soft_terminate_ms = wrong.renew_ms - 1;
-	assert_false(plane_lease_constants_valid(&wrong));
+	(void)state;
+	assert_int_equal(check(plane_lease_defaults, ""), 0);
+	assert_int_equal(check((struct plane_lease_constants){ 1, 1, 1, 2 }, ""), 0);
+	assert_true(check((struct plane_lease_constants){ 30, 40, 60, 60 },
+			    "lease: expiry (60 ms) must come after hard stop (60 ms)") < 0);
+	assert_true(check((struct plane_lease_constants){ 0, 40, 50, 60 },
+			    "lease: renewal (0 ms) must come after the beginning (0 ms)") < 0);
+	assert_true(check((struct plane_lease_constants){ 30, 29, 50, 60 },
+			    "lease: soft stop (29 ms) must come not before renewal (30 ms)") < 0);
+	assert_true(check((struct plane_lease_constants){ 30, 40, 39, 60 },
+			    "lease: hard stop (39 ms) must come not before soft stop (40 ms)") < 0);
+	assert_true(
+		plane_lease_constants_check(
+			&(struct plane_lease_constants){ 1, 2, 3, INT64_MAX }, "lease", NULL) < 0);
+}
+
+static void leases_of_drones_scale(void **state)
+{
+	struct plane_lease_constants constants = plane_lease_constants_scale(10000);
+	(void)state;
+	assert_int_equal(constants.renew_ms, 2000);
+	assert_int_equal(constants.soft_terminate_ms, 6000);
+	assert_int_equal(constants.hard_terminate_ms, 8000);
+	assert_int_equal(constants.expire_ms, 10000);
+	constants = plane_lease_constants_scale(1000);
+	assert_int_equal(plane_lease_constants_check(&constants, "lease", NULL), 0);
 }
 
 int main(void)
@@ -68,6 +92,7 @@ int main(void)
 		cmocka_unit_test(a_clock_before_the_arrival_counts_as_the_arrival),
 		cmocka_unit_test(absurd_clocks_do_not_overflow),
 		cmocka_unit_test(constants_must_be_in_order_and_end_before_the_expiry),
+		cmocka_unit_test(leases_of_drones_scale),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,7 +62,7 @@ static void states_recorded_together_are_events_in_order_and_the_last_stays(void
 	struct plane_journal *journal = open_journal();
 	int count = 0;
 	(void)state;
-	assert_int_equal(plane_journal_add(journal, "both", &deadlines, &err), 0);
+	assert_int_equal(plane_journal_add(journal, "both", 0, &deadlines, &err), 0);
 	assert_int_equal(plane_journal_record(journal, records, 3, &err), 0);
 	assert_int_equal(plane_journal_events(journal, 0, events, 4, &err), 3);
 	for (int i = 0; i < 3; i++) {
@@ -92,7 +92,7 @@ static void events_are_kept_until_they_are_done(void **state)
 	int64_t first, second;
 	struct plane_journal *journal = open_journal();
 	(void)state;
-	assert_int_equal(plane_journal_add(journal, "one", &deadlines, &err), 0);
+	assert_int_equal(plane_journal_add(journal, "one", 0, &deadlines, &err), 0);
 	first = record(journal, "one", &loading, 10);
 	second = record(journal, "one", &ready, 20);
 	assert_true(second > first);
@@ -123,18 +123,21 @@ static void running_backends_are_found_again_and_ended_ones_are_known(void **sta
 	int count = 0;
 	bool is_known = false;
 	(void)state;
-	assert_int_equal(plane_journal_add(journal, "runs", &deadlines, &err), 0);
-	assert_int_equal(plane_journal_add(journal, "ended", &deadlines, &err), 0);
+	assert_int_equal(plane_journal_add(journal, "runs", 0, &deadlines, &err), 0);
+	assert_int_equal(plane_journal_add(journal, "under lease", 12, &deadlines, &err), 0);
+	assert_int_equal(plane_journal_add(journal, "ended", 0, &deadlines, &err), 0);
 	id = record(journal, "ended", &terminated, 50);
 	assert_int_equal(plane_journal_backends(journal, &backends, &count, &err), 0);
 	for (int i = 0; i < count; i++) {
 		assert_string_not_equal(backends[i].name, "ended");
 		if (strcmp(backends[i].name, "runs") == 0)
 			assert_int_equal(backends[i].deadlines.hard_terminate_at_ms, 9);
+		assert_int_equal(
+			backends[i].epoch, strcmp(backends[i].name, "under lease") ? 0 : 12);
 		free(backends[i].name);
 	}
 	free(backends);
-	assert_true(count >= 1);
+	assert_true(count >= 2);
 	/* not before its end was reported */
 	assert_int_equal(plane_journal_prune(journal, 100, &err), 0);
 	assert_int_equal(plane_journal_knows(journal, "ended", &is_known, &err), 0);

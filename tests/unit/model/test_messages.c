@@ -56,7 +56,9 @@ static const char *const drone_messages[] = {
 	"\"mem_inactive\":4,\"mem_unevictable\":5,\"mem_limit\":6,\"cpu_used\":7,\"sys_cpu\":8}}",
 	"{\"AckAction\":{\"action_id\":\"ak-xxxxxxxxxxxxxx\"}}",
 	"{\"RenewKey\":{\"backend\":\"abc\",\"local_time\":1700000000000}}",
-	"{\"RenewKeys\":{\"backends\":[\"abc\",\"def\"],\"local_time\":1700000000000}}",
+	"{\"RenewLease\":{\"epoch\":7,\"last_epoch\":7,\"journal\":\"jo-x\",\"local_time\":"
+	"1700000000000}}",
+	"{\"RenewLease\":{\"epoch\":null,\"last_epoch\":0,\"journal\":\"jo-x\",\"local_time\":1}}",
 	"{\"LogsChunk\":{\"request_id\":1,\"data\":\"line\\n\",\"end\":false}}",
 	"{\"LogsChunk\":{\"request_id\":1,\"data\":\"\",\"end\":true,\"error\":\"gone\"}}",
 };
@@ -87,9 +89,16 @@ static const char *const drone_orders[] = {
 	"at\":2,"
 	"\"hard_terminate_at\":3}}}",
 	"{\"RenewKeyResponse\":{\"backend\":\"abc\",\"deadlines\":null}}",
-	"{\"RenewKeysResponse\":{\"renewed\":[\"abc\"],\"refused\":[],\"deadlines\":{\"renew_at\":"
-	"1,"
-	"\"soft_terminate_at\":2,\"hard_terminate_at\":3}}}",
+	"{\"Action\":{\"action_id\":\"ak-1\",\"backend_id\":\"abc\",\"drone_id\":3,\"action\":{"
+	"\"Spawn\":{\"executable\":{\"image\":\"i\"},\"key\":{\"key\":{\"name\":\"k\","
+	"\"namespace\":"
+	"\"\",\"tag\":\"\"},\"deadlines\":{\"renew_at\":1,\"soft_terminate_at\":2,"
+	"\"hard_terminate_at\":3},\"token\":1700000000000},\"static_token\":null,"
+	"\"lease_epoch\":4}}}}",
+	"{\"LeaseResponse\":{\"epoch\":4,\"deadlines\":{\"renew_at\":1,\"soft_terminate_at\":2,"
+	"\"hard_terminate_at\":3}}}",
+	"{\"LeaseResponse\":{\"epoch\":4,\"deadlines\":null}}",
+	"{\"LeaseResponse\":{\"epoch\":null,\"deadlines\":null}}",
 	"{\"LogsRequest\":{\"request_id\":4,\"backend_id\":\"abc\",\"tail\":-1,\"follow\":true}}",
 	"{\"LogsCancel\":{\"request_id\":4}}",
 };

@@ -1,0 +1,148 @@
+/* Leases of whole drones. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/buffer.h"
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "store/postgres.h"
+
+/* When the server was started tells one that has taken over from the one before. A time is given
+ * also when no lease is held. */
+int plane_postgres_leases_find(
+	struct plane_store *base, struct plane_store_leases *leases, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		"SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, d.id, "
+		"d.lease_epoch, d.lease_renewals, n.name FROM (VALUES (1)) AS one LEFT JOIN (drone "
+		"d "
+		"JOIN node n USING (id)) ON d.is_lease_granted",
+		"");
+	if (result < 0)
+		return result;
+	*leases = (struct plane_store_leases){ .incarnation = plane_pg_int(rows, 0, 0),
+		.entries = plane_pg_entries(rows, sizeof(leases->entries[0])) };
+	for (int i = 0; i < PQntuples(rows); i++) {
+		if (PQgetisnull(rows, i, 1))
+			break; /* the only row */
+		struct plane_store_lease *lease = &leases->entries[leases->count++];
+		*lease = (struct plane_store_lease){ .drone_id = plane_pg_int(rows, i, 1),
+			.epoch = plane_pg_int(rows, i, 2),
+			.renewals = plane_pg_int(rows, i, 3) };
+		(void)plane_text_copy(
+			lease->drone, sizeof(lease->drone), plane_pg_text(rows, i, 4));
+	}
+	return 0;
+}
+
+/* The columns of the requests, each as the literal of an array. */
+struct columns {
+	struct plane_buffer drones, epochs, after, journals, times;
+};
+
+static void add_text(struct plane_buffer *column, const char *text)
+{
+	plane_buffer_add_text(column, "\"");
+	for (; *text; text++)
+		plane_buffer_addf(column, *text == '"' || *text == '\\' ? "\\%c" : "%c", *text);
+	plane_buffer_add_text(column, "\"");
+}
+
+static void write_columns(
+	struct columns *columns, const struct plane_store_renewal *renewals, size_t count)
+{
+	struct plane_buffer *all[] = { &columns->drones, &columns->epochs, &columns->after,
+		&columns->journals, &columns->times };
+	for (size_t i = 0; i < count; i++) {
+		const struct plane_store_renewal *renewal = &renewals[i];
+		for (size_t c = 0; c < sizeof(all) / sizeof(all[0]); c++)
+			plane_buffer_add_text(all[c], i ? "," : "{");
+		plane_buffer_addf(&columns->drones, "%lld", (long long)renewal->drone_id);
+		plane_buffer_addf(&columns->epochs, "%lld", (long long)renewal->epoch);
+		plane_buffer_addf(&columns->after, "%lld",
+			(long long)(renewal->epoch ? renewal->epoch - 1 : renewal->last_epoch));
+		add_text(&columns->journals, renewal->journal);
+		plane_buffer_addf(&columns->times, "%lld", (long long)renewal->local_time_ms);
+	}
+	for (size_t c = 0; c < sizeof(all) / sizeof(all[0]); c++)
+		plane_buffer_add_text(all[c], "}");
+}
+
+static void columns_finish(struct columns *columns)
+{
+	plane_buffer_finish(&columns->drones);
+	plane_buffer_finish(&columns->epochs);
+	plane_buffer_finish(&columns->after);
+	plane_buffer_finish(&columns->journals);
+	plane_buffer_finish(&columns->times);
+}
+
+/* Rows are locked in the order of their ids, so that two of these never wait for each other, and a
+ * condition that a lock was waited for is looked at again after it. One that is held by this
+ * journal is renewed, also when the journal does not know of it: the answer was lost. A new one
+ * begins where none is held, or where the database, having lost its last writes, knows of one only
+ * that this journal is done with. All of it survives the server's death: a server that was only
+ * started anew is no other one (see above). */
+static const char renew[] =
+	"WITH asked AS (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], "
+	"$5::bigint[]) AS a (id, epoch, after, journal, local_time)), mine AS MATERIALIZED (SELECT "
+	"d.id FROM drone d JOIN asked a USING (id) WHERE CASE WHEN d.is_lease_granted THEN "
+	"d.journal "
+	"= a.journal AND (a.epoch = 0 OR a.epoch = d.lease_epoch) ELSE a.epoch = 0 END ORDER BY "
+	"d.id "
+	"FOR NO KEY UPDATE OF d) UPDATE drone d SET lease_epoch = CASE WHEN d.is_lease_granted AND "
+	"d.lease_epoch > a.after THEN d.lease_epoch ELSE greatest(coalesce(d.lease_epoch, 0), "
+	"a.after) + 1 END, lease_renewals = d.lease_renewals + 1, is_lease_granted = true, journal "
+	"= "
+	"a.journal, last_heartbeat_at = now_ms(), last_local_time = a.local_time FROM mine, asked "
+	"a "
+	"WHERE d.id = mine.id AND a.id = mine.id AND CASE WHEN d.is_lease_granted THEN d.journal = "
+	"a.journal AND (a.epoch = 0 OR a.epoch = d.lease_epoch) ELSE a.epoch = 0 END RETURNING "
+	"d.id, "
+	"d.lease_epoch";
+
+static void read_renewal(struct plane_store_renewal *renewal, const PGresult *rows)
+{
+	for (int row = 0; row < PQntuples(rows); row++)
+		if (plane_pg_int(rows, row, 0) == renewal->drone_id) {
+			renewal->result = PLANE_RENEWAL_GRANTED;
+			renewal->epoch = plane_pg_int(rows, row, 1);
+			return;
+		}
+	renewal->result = renewal->epoch ? PLANE_RENEWAL_BROKEN : PLANE_RENEWAL_WAITING;
+}
+
+int plane_postgres_leases_renew(struct plane_store *base, struct plane_store_renewal *renewals,
+	size_t count, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	struct columns columns = { 0 };
+	if (count == 0)
+		return 0;
+	write_columns(&columns, renewals, count);
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err, renew,
+		"ttttt", plane_buffer_text(&columns.drones), plane_buffer_text(&columns.epochs),
+		plane_buffer_text(&columns.after), plane_buffer_text(&columns.journals),
+		plane_buffer_text(&columns.times));
+	columns_finish(&columns);
+	for (size_t i = 0; i < count && result == 0; i++)
+		read_renewal(&renewals[i], rows);
+	return result;
+}
+
+int plane_postgres_lease_break(struct plane_store *base, const struct plane_store_lease *lease,
+	bool *is_broken, struct plane_error *err)
+{
+	int64_t changed = 0;
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, &changed, err,
+		"UPDATE drone SET lease_epoch = lease_epoch + 1, is_lease_granted = false, "
+		"last_heartbeat_at = NULL WHERE id = $1 AND lease_epoch = $2 AND lease_renewals = "
+		"$3 "
+		"AND is_lease_granted",
+		"iii", lease->drone_id, lease->epoch, lease->renewals);
+	if (result == 0)
+		*is_broken = changed > 0;
+	return result;
+}
