@@ -367,11 +367,21 @@ static void check_responses(const struct world_peer *client, const struct messag
 	messages_finish(&responses);
 }
 
-/* Behind an upgrade there may be anything, but not in the body of its request. */
-static bool is_malformed(const struct messages *messages)
+/* Behind a switch of the protocol there may be anything, but not in the body of its request. */
+static bool is_malformed(const struct messages *messages, bool is_switched)
 {
 	const struct message *last = messages->count ? &messages->list[messages->count - 1] : NULL;
-	return messages->is_bad && !(last && last->is_complete && last->head.is_upgrade);
+	return messages->is_bad &&
+	       !(is_switched && last && last->is_complete && last->head.is_upgrade);
+}
+
+static bool was_switched(const struct world_peer *client, const struct messages *requests)
+{
+	struct messages responses;
+	read_responses(&responses, &client->received, requests, client->is_ended);
+	bool is_switched = is_switching(&responses);
+	messages_finish(&responses);
+	return is_switched;
 }
 
 /* A backend that says more than it was asked: whether the proxy sees that before it asks for more
@@ -398,9 +408,11 @@ bool proxy_check(const struct world *world)
 	for (size_t i = 0; i < WORLD_CLIENTS; i++)
 		check_responses(&world->clients[i], &clients[i], answers, world->backend_count);
 	for (size_t i = 0; i < WORLD_CLIENTS; i++)
-		is_well_formed = is_well_formed && !is_malformed(&clients[i]);
+		is_well_formed =
+			is_well_formed &&
+			!is_malformed(&clients[i], was_switched(&world->clients[i], &clients[i]));
 	for (size_t i = 0; i < world->backend_count; i++) {
-		is_well_formed = is_well_formed && !is_malformed(&answers[i]) &&
+		is_well_formed = is_well_formed && !is_malformed(&answers[i], true) &&
 				 !speaks_unasked(&world->backends[i], &requests[i], &answers[i]);
 		/* a proxy that stops cuts tunnels, wherever they are just then */
 		is_well_formed =
