@@ -122,6 +122,16 @@ static bool is_method(const struct messages *requests, size_t index, const char 
 	       plane_slice_equals(requests->list[index].head.method, method);
 }
 
+/* A head that is late is refused before anybody knows what it will be: with a body, always. */
+static bool read_refusal(struct messages *messages, const struct plane_buffer *stream, bool is_over)
+{
+	struct message *refusal = &messages->list[--messages->count];
+	messages->end = refusal->begin;
+	plane_buffer_finish(&refusal->body);
+	*refusal = (struct message){ 0 };
+	return read_one(messages, stream, true, false, is_over);
+}
+
 /* Answers to `requests`, up to and with one that changes the protocol. */
 static void read_responses(struct messages *messages, const struct plane_buffer *stream,
 	const struct messages *requests, bool is_over)
@@ -129,8 +139,12 @@ static void read_responses(struct messages *messages, const struct plane_buffer 
 	size_t answered = 0;
 	begin_reading(messages);
 	while (read_one(messages, stream, true, is_method(requests, answered, "HEAD"), is_over)) {
-		int status = messages->list[messages->count - 1].head.status;
+		const struct message *last = &messages->list[messages->count - 1];
+		int status = last->head.status;
 		if (status == 101)
+			return;
+		if (status == 408 && last->is_head_request &&
+			!read_refusal(messages, stream, is_over))
 			return;
 		answered += status >= 200;
 	}
