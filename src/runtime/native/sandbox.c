@@ -261,6 +261,16 @@ int plane_sandbox_make(const struct plane_sandbox_host *host, unsigned index,
 	return 0;
 }
 
+/* The shim is not in the group: it may be writing how the sandbox ended, in two steps, while its
+ * directory is removed. */
+static int remove_with_shim(const char *path, struct plane_error *err)
+{
+	int code = -ENOTEMPTY;
+	for (int tries = 0; code == -ENOTEMPTY && tries < 4; tries++)
+		code = plane_file_remove_tree(path, err);
+	return code;
+}
+
 int plane_sandbox_remove(
 	const struct plane_sandbox_host *host, unsigned index, struct plane_error *err)
 {
@@ -278,7 +288,7 @@ int plane_sandbox_remove(
 			host->scratch, disk, host->first_id + index * PLANE_SHIM_IDS, err);
 	/* the last, since it is what tells the next drone that something is left */
 	if (code == 0)
-		code = plane_file_remove_tree(path, err);
+		code = remove_with_shim(path, err);
 	return code;
 }
 
