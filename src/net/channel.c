@@ -25,6 +25,7 @@
 #define PATIENCE_MAX_MS 10000 /* also where nobody says another */
 #define WAITING_MAX ((size_t)16 << 20)
 #define ANSWER_HEAD_MAX 32768
+#define FAILURE_SIZE 256
 #define KEY_SIZE 25 /* 16 bytes in base64, and NUL */
 
 enum link_phase { LINK_CONNECTING, LINK_UPGRADING, LINK_HANDSHAKING, LINK_CONNECTED };
@@ -55,7 +56,7 @@ struct plane_channel {
 	struct link *link;   /* the present attempt */
 	int64_t heard_at_ms; /* on the connection before the present one; 0: there was none */
 	int64_t backoff_ms, patience_ms;
-	bool was_failure_logged;
+	char failure[FAILURE_SIZE]; /* of the last attempts, which is told once; "" for none */
 	void (*on_closed)(void *data);
 	void *closed_data;
 };
@@ -113,10 +114,10 @@ static void fail_link(struct link *link, const char *why)
 	give_up_link(link);
 	if (was_connected)
 		plane_warn("lost the controller at %s: %s", channel->url.authority, why);
-	else if (!channel->was_failure_logged)
+	else if (strncmp(channel->failure, why, sizeof(channel->failure) - 1) != 0)
 		plane_warn("cannot reach the controller at %s: %s; trying on",
 			channel->url.authority, why);
-	channel->was_failure_logged = true;
+	snprintf(channel->failure, sizeof(channel->failure), "%s", was_connected ? "" : why);
 	if (was_connected &&
 		(int64_t)uv_now(channel->loop) - link->connected_at_ms >= STEADY_AFTER_MS)
 		channel->backoff_ms = BACKOFF_FIRST_MS;
@@ -197,7 +198,7 @@ static void on_handshake(struct link *link, const json_t *json)
 		plane_debug("the controller's version is %s, ours %s", peer.version, PLANE_VERSION);
 	link->phase = LINK_CONNECTED;
 	link->connected_at_ms = (int64_t)uv_now(channel->loop);
-	channel->was_failure_logged = false;
+	channel->failure[0] = '\0';
 	start_pings(channel);
 	channel->listener.on_connected(channel->listener.data, &peer);
 }
@@ -251,10 +252,17 @@ static bool is_accepted(struct link *link, const struct plane_http1_head *head)
 
 static void refuse_answer(struct link *link, const struct plane_http1_head *head)
 {
-	char why[256];
+	char why[FAILURE_SIZE];
+	const char *body = link->head.data + head->len;
 	size_t rest = link->head.len - head->len;
-	snprintf(why, sizeof(why), "it answered %d %.*s", head->status,
-		(int)(rest < 160 ? rest : 160), link->head.data + head->len);
+	/* of an error of ours only what is the same each time */
+	_cleanup_json_ json_t *json = plane_json_parse(body, rest, NULL);
+	const char *message = json_string_value(json_object_get(json, "message"));
+	if (message)
+		snprintf(why, sizeof(why), "it answered %d %.160s", head->status, message);
+	else
+		snprintf(why, sizeof(why), "it answered %d %.*s", head->status,
+			(int)(rest < 160 ? rest : 160), body);
 	for (char *c = why; *c; c++)
 		if ((unsigned char)*c < ' ')
 			*c = ' ';
