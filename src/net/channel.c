@@ -404,8 +404,8 @@ static void attempt(struct plane_channel *channel)
 	(void)uv_tcp_init(channel->loop, &link->tcp); /* cannot fail without a domain */
 	link->tcp.data = link->lookup.data = link;
 	(void)uv_timer_start(&channel->timer, on_timer, (uint64_t)channel->patience_ms, 0);
-	if (channel->url.is_tls &&
-		!(link->tls = plane_tls_client_create(channel->url.host, &err))) {
+	if (channel->url.is_tls && !(link->tls = plane_tls_client_create(
+					     channel->url.host, &channel->credentials.tls, &err))) {
 		fail_link(link, err.message);
 		return;
 	}
@@ -452,8 +452,7 @@ struct plane_channel *plane_channel_connect(uv_loop_t *loop, const char *control
 	struct plane_controller_url url;
 	if (plane_controller_url_parse(controller_url, &url, err) < 0)
 		return NULL;
-	_cleanup_free_ char *bearer = NULL;
-	if (plane_controller_bearer(&url, credentials, &bearer, err) < 0) {
+	if (plane_controller_credentials_check(&url, credentials, err) < 0) {
 		plane_controller_url_finish(&url);
 		return NULL;
 	}

@@ -124,6 +124,22 @@ int plane_controller_bearer(const struct plane_controller_url *url,
 	return 0;
 }
 
+int plane_controller_credentials_check(const struct plane_controller_url *url,
+	const struct plane_controller_credentials *credentials, struct plane_error *err)
+{
+	_cleanup_free_ char *bearer = NULL;
+	int result = plane_controller_bearer(url, credentials, &bearer, err);
+	if (result < 0 || !credentials || !plane_tls_client_files_are_given(&credentials->tls))
+		return result;
+	if (!url->is_tls)
+		return plane_error_set(err, EINVAL,
+			"there are files for TLS, but the controller's URL is one without TLS: "
+			"begin it with https:// or wss://");
+	SSL_CTX *context = plane_tls_client_context(&credentials->tls, err);
+	plane_tls_context_free(context);
+	return context ? 0 : plane_error_prefix(err, "TLS to the controller");
+}
+
 void plane_controller_url_finish(struct plane_controller_url *url)
 {
 	free(url->host);

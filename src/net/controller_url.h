@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "base/error.h"
+#include "net/tls_context.h"
 
 struct plane_controller_url {
 	char *host;      /* without brackets */
@@ -24,7 +25,12 @@ void plane_controller_url_finish(struct plane_controller_url *url);
 struct plane_controller_credentials {
 	const char *token;      /* the bearer token */
 	const char *token_file; /* a file, or "fd:N", that holds it; used before `token` */
+	struct plane_tls_client_files tls;
 };
+
+/** Can they be used with this URL? Reads the files and throws away what it read. */
+int plane_controller_credentials_check(const struct plane_controller_url *url,
+	const struct plane_controller_credentials *credentials, struct plane_error *err);
 
 /**
  * The bearer token to send: that of the URL, else of the file, which is read now, else `token`.

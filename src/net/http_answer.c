@@ -49,7 +49,7 @@ static void on_write_done(uv_write_t *request, int status)
 		on_written(connection);
 }
 
-void plane_http_write(struct plane_http_connection *connection, struct plane_buffer *bytes,
+void plane_http_write_wire(struct plane_http_connection *connection, struct plane_buffer *bytes,
 	void (*on_written)(struct plane_http_connection *connection))
 {
 	struct write_job *job = PLANE_NEW(struct write_job);
@@ -65,6 +65,17 @@ void plane_http_write(struct plane_http_connection *connection, struct plane_buf
 		free(job);
 		plane_http_connection_arm(connection, 1);
 	}
+}
+
+void plane_http_write(struct plane_http_connection *connection, struct plane_buffer *bytes,
+	void (*on_written)(struct plane_http_connection *connection))
+{
+	if (connection->tls && plane_http_tls_encrypt(connection, bytes) < 0) {
+		plane_buffer_finish(bytes);
+		plane_http_connection_arm(connection, 1);
+		return;
+	}
+	plane_http_write_wire(connection, bytes, on_written);
 }
 
 void plane_http_request_finish(struct plane_http_connection *connection)
@@ -91,8 +102,9 @@ static void on_shutdown(uv_shutdown_t *request, int status)
 	free(request); /* the peer's EOF or the timer ends the connection */
 }
 
-static void shut_down(struct plane_http_connection *connection)
+void plane_http_shut_down(struct plane_http_connection *connection)
 {
+	plane_http_tls_close(connection);
 	uv_shutdown_t *request = PLANE_NEW(uv_shutdown_t);
 	if (uv_shutdown(request, (uv_stream_t *)&connection->tcp, on_shutdown) < 0)
 		free(request);
@@ -102,7 +114,7 @@ static void shut_down(struct plane_http_connection *connection)
 
 static void on_refused(struct plane_http_connection *connection)
 {
-	shut_down(connection);
+	plane_http_shut_down(connection);
 }
 
 static void add_head(struct plane_buffer *out, int status, const char *content_type)
@@ -128,7 +140,7 @@ void plane_http_refuse(struct plane_http_connection *connection, int status, con
 static void on_answered(struct plane_http_connection *connection)
 {
 	if (connection->must_close && !connection->is_eof)
-		shut_down(connection);
+		plane_http_shut_down(connection);
 	else
 		plane_http_connection_answered(connection);
 }
@@ -246,4 +258,5 @@ void plane_http_stream_end(struct plane_http_stream *stream)
 	plane_buffer_add_text(&out, stream->is_chunked ? "0\r\n\r\n" : "");
 	plane_http_connection_arm(connection, WRITE_TIMEOUT_MS);
 	plane_http_write(connection, &out, on_stream_flushed);
+	plane_http_tls_close(connection);
 }

@@ -25,6 +25,8 @@ static void on_handle_closed(uv_handle_t *handle)
 	plane_buffer_finish(&connection->in);
 	plane_http_request_finish(connection);
 	plane_websocket_destroy(connection->ws.endpoint);
+	plane_tls_destroy(connection->tls);
+	free(connection->peer_common_name);
 	free(connection);
 	plane_http_server_connection_gone(server);
 }
@@ -60,6 +62,7 @@ void plane_http_connection_abort(struct plane_http_connection *connection)
 	uv_close((uv_handle_t *)&connection->tcp, on_handle_closed);
 	uv_close((uv_handle_t *)&connection->timer, on_handle_closed);
 	tell_owner(connection, phase);
+	plane_http_tls_leave(connection);
 }
 
 static void on_timeout(uv_timer_t *timer)
@@ -102,6 +105,9 @@ static void copy_head(struct plane_http_connection *connection, const struct pla
 	*request = (struct plane_http_request){ .headers = connection->copy.headers,
 		.header_count = head->header_count,
 		.peer_address = connection->peer_address,
+		.peer_common_name = plane_http_tls_peer_is_valid(connection)
+					    ? connection->peer_common_name
+					    : NULL,
 		.server_data = connection->server->config.server_data };
 	request->method = next;
 	next = mempcpy(next, head->method.data, head->method.len);
@@ -287,7 +293,7 @@ static void on_allocate(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 	*buffer = uv_buf_init(bytes, sizeof(bytes));
 }
 
-static void on_eof(struct plane_http_connection *connection, ssize_t result)
+void plane_http_connection_on_eof(struct plane_http_connection *connection, ssize_t result)
 {
 	connection->is_eof = true;
 	bool is_reading = connection->phase <= PLANE_HTTP_BODY;
@@ -297,17 +303,26 @@ static void on_eof(struct plane_http_connection *connection, ssize_t result)
 		plane_http_connection_abort(connection);
 }
 
+void plane_http_connection_take(
+	struct plane_http_connection *connection, const char *bytes, size_t len)
+{
+	if (connection->phase == PLANE_HTTP_WEBSOCKET) {
+		plane_http_ws_read(connection, bytes, len);
+	} else if (connection->phase <= PLANE_HTTP_BODY) {
+		plane_buffer_add(&connection->in, bytes, len);
+		plane_http_connection_advance(connection);
+	} /* else thrown away: nobody may talk while a stream is sent */
+}
+
 static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buffer)
 {
 	struct plane_http_connection *connection = stream->data;
-	if (len < 0) {
-		on_eof(connection, len);
-	} else if (connection->phase == PLANE_HTTP_WEBSOCKET) {
-		plane_http_ws_read(connection, buffer->base, (size_t)len);
-	} else if (connection->phase <= PLANE_HTTP_BODY) {
-		plane_buffer_add(&connection->in, buffer->base, (size_t)len);
-		plane_http_connection_advance(connection);
-	} /* else thrown away: nobody may talk while a stream is sent */
+	if (len < 0)
+		plane_http_connection_on_eof(connection, len);
+	else if (connection->tls)
+		plane_http_tls_read(connection, buffer->base, (size_t)len);
+	else
+		plane_http_connection_take(connection, buffer->base, (size_t)len);
 }
 
 void plane_http_connection_resume(struct plane_http_connection *connection)
@@ -354,5 +369,8 @@ void plane_http_connection_accept(struct plane_http_server *server)
 	}
 	(void)uv_tcp_nodelay(&connection->tcp, 1); /* slower, not wrong, without */
 	read_peer_address(connection);
-	plane_http_connection_answered(connection);
+	if (server->tls)
+		plane_http_tls_begin(connection);
+	else
+		plane_http_connection_answered(connection);
 }

@@ -10,6 +10,7 @@
 #include "net/http_internal.h"
 
 #define LISTEN_BACKLOG 1024
+#define HANDSHAKES_MAX 256
 
 static void accept_waiting(uv_stream_t *listener, int status)
 {
@@ -17,9 +18,19 @@ static void accept_waiting(uv_stream_t *listener, int status)
 	if (status < 0 || server->is_closing)
 		return;
 	/* Without uv_accept libuv stops polling the listener: that is the pause. */
-	server->is_accept_paused = server->connection_count >= server->config.max_connections;
+	bool must_wait = server->handshake_count >= server->config.max_handshakes;
+	server->is_accept_paused =
+		must_wait || server->connection_count >= server->config.max_connections;
 	if (!server->is_accept_paused)
 		plane_http_connection_accept(server);
+	else if (must_wait)
+		plane_http_tls_hurry(server);
+}
+
+void plane_http_server_accept_again(struct plane_http_server *server)
+{
+	if (!server->is_closing && server->is_accept_paused)
+		accept_waiting((uv_stream_t *)&server->listener, 0);
 }
 
 static int listen_on(struct plane_http_server *server, struct plane_error *err)
@@ -53,6 +64,7 @@ static void finish_if_done(struct plane_http_server *server)
 		return;
 	void (*on_closed)(void *data) = server->on_closed;
 	void *data = server->data;
+	plane_tls_context_free(server->tls);
 	free(server->address);
 	free(server);
 	if (on_closed)
@@ -80,8 +92,8 @@ void plane_http_server_connection_gone(struct plane_http_server *server)
 	server->connection_count--;
 	if (server->is_closing)
 		close_pool_if_unused(server);
-	else if (server->is_accept_paused)
-		accept_waiting((uv_stream_t *)&server->listener, 0);
+	else
+		plane_http_server_accept_again(server);
 }
 
 static void on_listener_closed(uv_handle_t *handle)
@@ -132,12 +144,18 @@ struct plane_http_server *plane_http_server_create(
 		return NULL;
 	}
 	server->config.listen = NULL; /* borrowed for the call only */
+	server->config.tls = NULL;
+	server->tls = config->tls ? plane_tls_context_ref(config->tls) : NULL;
+	if (!server->config.max_handshakes)
+		server->config.max_handshakes = HANDSHAKES_MAX;
 	return server;
 }
 
 bool plane_http_connection_is_revoked(const struct plane_http_connection *connection)
 {
 	const struct plane_http_server_config *config = &connection->server->config;
+	if (!plane_http_tls_peer_is_valid(connection))
+		return true;
 	return connection->ticket && config->ticket_is_valid &&
 	       !config->ticket_is_valid(config->server_data, connection->ticket);
 }

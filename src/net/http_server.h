@@ -13,6 +13,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "net/tls_context.h"
 
 struct plane_http_server;
 struct plane_http_stream; /* an answer whose body is written bit by bit */
@@ -33,7 +34,10 @@ struct plane_http_request {
 	const char *body;
 	size_t body_len;
 	const char *peer_address; /* "ip" */
-	void *server_data;        /* the pointer given at creation */
+	/** Of the client certificate, which was verified: "" when it has none that is clear. NULL
+	 *  without certificate. */
+	const char *peer_common_name;
+	void *server_data; /* the pointer given at creation */
 };
 
 /** First value of a header (name in lower case), or NULL. */
@@ -73,6 +77,8 @@ struct plane_http_server_config {
 	int pool_threads;      /* own threads of this server */
 	size_t max_body_bytes; /* 413 above */
 	int max_connections;   /* accepting pauses above */
+	SSL_CTX *tls;          /* of plane_tls_server_context; borrowed for the call. NULL: plain */
+	int max_handshakes;    /* of TLS, in progress; accepting pauses above. 0: 256 */
 	/** NULL, or whether what a ticket (not 0) stands for still holds. Loop thread. */
 	bool (*ticket_is_valid)(void *server_data, uint64_t ticket);
 };
@@ -85,8 +91,12 @@ const char *plane_http_server_address(const struct plane_http_server *server);
 void plane_http_server_close(
 	struct plane_http_server *server, void (*on_closed)(void *data), void *data);
 
-/** Cuts streams and WebSockets whose ticket is no longer valid; a WebSocket's peer is told by a
- *  Close frame with 1008. Loop thread. */
+/** Takes a context for connections that come from now on. What was opened with a client certificate
+ *  that it would not accept is closed. Loop thread; the server must have been made with TLS. */
+void plane_http_server_set_tls(struct plane_http_server *server, SSL_CTX *owned_context);
+
+/** Cuts streams and WebSockets whose ticket or client certificate is no longer valid; a WebSocket's
+ * peer is told by a Close frame with 1008. Loop thread. */
 void plane_http_server_recheck(struct plane_http_server *server);
 
 /* Streams: loop thread only. */
