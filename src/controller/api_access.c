@@ -16,15 +16,28 @@ static void refuse(struct plane_api_call *call, enum plane_api_error error, cons
 		call->request->peer_address, message);
 }
 
+/* What decided: the header does when there is one. */
+static const char *credential_of(const struct plane_api_call *call)
+{
+	return plane_http_request_header(call->request, "authorization") ? "token" : "certificate";
+}
+
 static void refuse_scope(struct plane_api_call *call, unsigned scopes)
 {
 	const char *scope = plane_scope_text(scopes);
 	char message[96], challenge[96];
-	snprintf(message, sizeof(message), "The token does not have the scope \"%s\"",
-		scope ? scope : "");
+	snprintf(message, sizeof(message), "The %s does not have the scope \"%s\"",
+		credential_of(call), scope ? scope : "");
 	snprintf(challenge, sizeof(challenge), ", error=\"insufficient_scope\", scope=\"%s\"",
 		scope ? scope : "");
 	refuse(call, PLANE_API_FORBIDDEN, message, challenge);
+}
+
+static void refuse_credential(struct plane_api_call *call, const char *why)
+{
+	char message[64];
+	snprintf(message, sizeof(message), "The %s %s", credential_of(call), why);
+	refuse(call, PLANE_API_UNAUTHORIZED, message, ", error=\"invalid_token\"");
 }
 
 bool plane_api_allows(struct plane_api_call *call, unsigned scopes)
@@ -34,6 +47,7 @@ bool plane_api_allows(struct plane_api_call *call, unsigned scopes)
 		return true;
 	struct plane_access_request request = {
 		.authorization = plane_http_request_header(call->request, "authorization"),
+		.common_name = call->request->peer_common_name,
 		.scopes = scopes,
 		.now_ms = plane_clock_realtime_ms(),
 	};
@@ -42,15 +56,15 @@ bool plane_api_allows(struct plane_api_call *call, unsigned scopes)
 		return true;
 	case PLANE_ACCESS_NO_CREDENTIAL:
 		refuse(call, PLANE_API_UNAUTHORIZED,
-			"This needs a token: send it as `Authorization: Bearer TOKEN`", "");
+			"This needs a token: send it as `Authorization: Bearer TOKEN`, or show a "
+			"client certificate",
+			"");
 		break;
 	case PLANE_ACCESS_UNKNOWN:
-		refuse(call, PLANE_API_UNAUTHORIZED, "The token is not known",
-			", error=\"invalid_token\"");
+		refuse_credential(call, "is not known");
 		break;
 	case PLANE_ACCESS_EXPIRED:
-		refuse(call, PLANE_API_UNAUTHORIZED, "The token has expired",
-			", error=\"invalid_token\"");
+		refuse_credential(call, "has expired");
 		break;
 	case PLANE_ACCESS_LACKS_SCOPE:
 		refuse_scope(call, scopes);

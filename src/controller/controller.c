@@ -287,7 +287,8 @@ static int open_server(struct plane_controller *controller, struct plane_error *
 		.ticket_is_valid = is_ticket_valid,
 		.pool_threads = POOL_THREADS,
 		.max_body_bytes = MAX_BODY_BYTES,
-		.max_connections = MAX_CONNECTIONS };
+		.max_connections = MAX_CONNECTIONS,
+		.tls = plane_guard_tls(controller) };
 	if (config->controller_url)
 		controller->public_url = plane_public_url(config->controller_url, err);
 	if (config->controller_url && !controller->public_url)
@@ -297,7 +298,8 @@ static int open_server(struct plane_controller *controller, struct plane_error *
 		return err->code;
 	if (!controller->public_url)
 		controller->public_url =
-			plane_strdupf("http://%s", plane_http_server_address(controller->server));
+			plane_strdupf("%s://%s", config->tls.certificate ? "https" : "http",
+				plane_http_server_address(controller->server));
 	return 0;
 }
 
@@ -358,7 +360,9 @@ static int start_and_serve(struct plane_controller *controller, struct plane_err
 	int result = open_store(controller, err);
 	if (result < 0)
 		return result;
-	controller->auth = auth ? plane_forward_auth_create(auth, err) : NULL;
+	controller->auth =
+		auth ? plane_forward_auth_create(auth, &controller->config->forward_auth_tls, err)
+		     : NULL;
 	if (auth && !controller->auth)
 		return err->code;
 	result = plane_guard_open(controller, err);
@@ -397,6 +401,7 @@ static void release(struct plane_controller *controller)
 		plane_error("the controller's loop did not end clean: %s", uv_strerror(left));
 	plane_forward_auth_destroy(controller->auth);
 	plane_access_destroy(controller->access);
+	plane_guard_finish(controller);
 	plane_drone_registry_destroy(controller->drones);
 	plane_lease_renewals_destroy(controller->renewals);
 	plane_lease_watch_destroy(controller->watch);

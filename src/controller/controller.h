@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "controller/deadlines.h"
+#include "net/tls_context.h"
 
 /** Everything is borrowed for the whole run. Start from plane_controller_config_defaults. */
 struct plane_controller_config {
@@ -15,6 +16,8 @@ struct plane_controller_config {
 	const char *default_cluster; /* NULL: none */
 	const char *forward_auth;    /* URL; NULL: none */
 	const char *id;              /* "co-..."; NULL: random */
+	struct plane_tls_server_files tls;              /* HTTPS instead of HTTP */
+	struct plane_tls_client_files forward_auth_tls; /* for an https URL of forward_auth */
 	const char *const *api_token_files; /* paths or "fd:N", NULL-terminated; NULL: none */
 	bool is_insecure;         /* may stand open to everybody on other addresses than loopback */
 	int cleanup_min_age_days; /* -1: backends are kept for ever */

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "net/tls_curl.h"
 
 #define TIMEOUT_MS 10000
 #define CONNECT_TIMEOUT_MS 5000
@@ -24,6 +25,7 @@ static const char *const not_forwarded[] = { "host", "connection", "upgrade", "c
 
 struct plane_forward_auth {
 	char *url;
+	const struct plane_tls_client_files *tls;
 	uv_mutex_t mutex;
 	CURL *idle[IDLE_MAX]; /* handles with their open connections */
 	int idle_count;
@@ -41,7 +43,8 @@ static bool is_http_url(const char *url)
 	return is_http;
 }
 
-struct plane_forward_auth *plane_forward_auth_create(const char *url, struct plane_error *err)
+struct plane_forward_auth *plane_forward_auth_create(
+	const char *url, const struct plane_tls_client_files *tls, struct plane_error *err)
 {
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != 0) {
 		plane_error_set(err, ENOMEM, "initialise libcurl");
@@ -51,7 +54,14 @@ struct plane_forward_auth *plane_forward_auth_create(const char *url, struct pla
 		plane_error_set(err, EINVAL, "forward auth: not an http or https URL");
 		return NULL;
 	}
+	SSL_CTX *context = plane_tls_client_context(tls, err);
+	plane_tls_context_free(context);
+	if (!context) {
+		(void)plane_error_prefix(err, "forward auth");
+		return NULL;
+	}
 	struct plane_forward_auth *auth = PLANE_NEW(struct plane_forward_auth);
+	auth->tls = tls;
 	auth->url = plane_strdup(url);
 	if (uv_mutex_init(&auth->mutex) < 0)
 		abort(); /* only without memory */
@@ -146,10 +156,12 @@ static size_t discard(char *bytes, size_t size, size_t count, void *data)
 	return size * count;
 }
 
-static CURLcode ask(CURL *easy, const char *url, const struct plane_http_request *request,
-	struct curl_slist *headers, long *status)
+static CURLcode ask(CURL *easy, const struct plane_forward_auth *auth,
+	const struct plane_http_request *request, struct curl_slist *headers, long *status)
 {
-	curl_easy_setopt(easy, CURLOPT_URL, url);
+	struct plane_tls_curl tls = { .files = auth->tls };
+	curl_easy_setopt(easy, CURLOPT_URL, auth->url);
+	plane_tls_curl_set(easy, &tls);
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	if (strcmp(request->method, "HEAD") == 0)
 		curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
@@ -163,6 +175,8 @@ static CURLcode ask(CURL *easy, const char *url, const struct plane_http_request
 	curl_easy_setopt(easy, CURLOPT_PROXY, "");
 	curl_easy_setopt(easy, CURLOPT_MAXFILESIZE, 16L << 20);
 	CURLcode code = curl_easy_perform(easy);
+	if (code != CURLE_OK && tls.err.code < 0)
+		plane_warn("forward auth: %s", tls.err.message);
 	if (code == CURLE_OK)
 		code = curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, status);
 	return code;
@@ -183,7 +197,7 @@ bool plane_forward_auth_allows(struct plane_forward_auth *auth,
 	CURLcode code = CURLE_OUT_OF_MEMORY;
 	CURL *easy = take_handle(auth);
 	if (easy && gather_headers(request, &headers))
-		code = ask(easy, auth->url, request, headers, &status);
+		code = ask(easy, auth, request, headers, &status);
 	give_back(auth, easy);
 	if (code != CURLE_OK) {
 		plane_warn("forward auth of %s %s: %s", request->method, request->path,

@@ -5,11 +5,14 @@
 #include <stdbool.h>
 
 #include "net/http_server.h"
+#include "net/tls_context.h"
 
 struct plane_forward_auth;
 
-/** Only http and https URLs. Called at start, before threads; NULL with `err` when not usable. */
-struct plane_forward_auth *plane_forward_auth_create(const char *url, struct plane_error *err);
+/** Only http and https URLs; `tls` says whom to trust, and is borrowed as long as it lives. Called
+ * at start, before threads; NULL with `err` when not usable. */
+struct plane_forward_auth *plane_forward_auth_create(
+	const char *url, const struct plane_tls_client_files *tls, struct plane_error *err);
 void plane_forward_auth_destroy(struct plane_forward_auth *auth);
 
 /**

@@ -27,6 +27,20 @@ static void apply(struct plane_controller_config *config, const char *flag, cons
 		config->forward_auth = value;
 	else if (strcmp(flag, "--api-token-file") == 0)
 		token_files[token_file_count < TOKEN_FILES_MAX ? token_file_count++ : 0] = value;
+	else if (strcmp(flag, "--forward-auth-ca") == 0)
+		config->forward_auth_tls.authorities = value;
+	else if (strcmp(flag, "--forward-auth-cert") == 0)
+		config->forward_auth_tls.certificate = value;
+	else if (strcmp(flag, "--forward-auth-key") == 0)
+		config->forward_auth_tls.key = value;
+	else if (strcmp(flag, "--tls-cert") == 0)
+		config->tls.certificate = value;
+	else if (strcmp(flag, "--tls-key") == 0)
+		config->tls.key = value;
+	else if (strcmp(flag, "--tls-client-ca") == 0)
+		config->tls.client_authorities = value;
+	else if (strcmp(flag, "--tls-require-client-cert") == 0)
+		config->tls.requires_client_certificate = strcmp(value, "yes") == 0;
 	else if (strcmp(flag, "--insecure-no-auth") == 0)
 		config->is_insecure = strcmp(value, "yes") == 0;
 	else if (strcmp(flag, "--id") == 0)
