@@ -16,6 +16,7 @@
 #include "cli/commands.h"
 #include "cli/credentials.h"
 #include "cli/watch.h"
+#include "net/tls_curl.h"
 
 #define MAX_ANSWER ((size_t)64 << 20)
 #define MAX_FLAGS 24
@@ -36,7 +37,10 @@ int plane_admin_parse(struct plane_admin *admin, const struct plane_command *com
 		flags[i] = command->flags[i];
 	flags[count++] = (struct plane_flag){ "controller", PLANE_FLAG_TEXT, &admin->controller,
 		"URL", "(default: $PLANE_CONTROLLER, else http://127.0.0.1:8080)" };
-	flags[count++] = PLANE_TOKEN_FILE_FLAG(&admin->credentials);
+	const struct plane_flag credentials[PLANE_CREDENTIAL_FLAG_COUNT] = { PLANE_CREDENTIAL_FLAGS(
+		&admin->credentials) };
+	for (size_t i = 0; i < PLANE_CREDENTIAL_FLAG_COUNT; i++)
+		flags[count++] = credentials[i];
 	flags[count++] = (struct plane_flag){ "json", PLANE_FLAG_BOOL, &admin->as_json, NULL,
 		"answers as JSON, one value a line" };
 	all.flags = flags;
@@ -92,6 +96,7 @@ struct call {
 	bool (*on_text)(void *data, const char *text, size_t len);
 	void *data;
 	bool is_ended; /* by on_text */
+	struct plane_tls_curl tls;
 	char problem[CURL_ERROR_SIZE];
 };
 
@@ -134,7 +139,9 @@ static int call_begin(struct call *call, const struct plane_admin *admin, const 
 	int result = plane_controller_url_parse(admin->controller, &url, err);
 	if (result < 0)
 		return result;
-	result = plane_controller_bearer(&url, &admin->credentials, &bearer, err);
+	result = plane_controller_credentials_check(&url, &admin->credentials, err);
+	if (result == 0)
+		result = plane_controller_bearer(&url, &admin->credentials, &bearer, err);
 	if (result < 0) {
 		plane_controller_url_finish(&url);
 		return result;
@@ -150,6 +157,8 @@ static int call_begin(struct call *call, const struct plane_admin *admin, const 
 	if (!call->curl)
 		return plane_error_set(err, -ENOMEM, "start an HTTP request");
 	curl_easy_setopt(call->curl, CURLOPT_URL, call->url);
+	call->tls.files = &admin->credentials.tls;
+	plane_tls_curl_set(call->curl, &call->tls);
 	curl_easy_setopt(call->curl, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(call->curl, CURLOPT_NOPROXY, "*");
 	curl_easy_setopt(call->curl, CURLOPT_NOSIGNAL, 1L);
@@ -182,6 +191,12 @@ static int call_perform(struct call *call, const struct plane_admin *admin, stru
 	if (code != CURLE_OK && !(code == CURLE_WRITE_ERROR && call->is_ended)) {
 		const char *why = call->problem[0] ? call->problem : curl_easy_strerror(code);
 		const char *at = strchr(admin->controller, '@'); /* a token is not printed */
+		if (code == CURLE_PEER_FAILED_VERIFICATION)
+			return plane_error_set(err, -EPROTO,
+				"the controller at %s cannot be trusted: %s\nName the authority of "
+				"its "
+				"certificate with --tls-ca FILE.",
+				at ? at + 1 : admin->controller, why);
 		return plane_error_set(err, -EAGAIN,
 			"the controller at %s does not answer: %s\nIs it running? Give its URL "
 			"with --controller or in PLANE_CONTROLLER.",

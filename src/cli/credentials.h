@@ -5,12 +5,21 @@
 #include "cli/flags.h"
 #include "net/controller_url.h"
 
-/** A struct plane_flag. */
-#define PLANE_TOKEN_FILE_FLAG(credentials)                                                         \
-	(struct plane_flag)                                                                        \
+#define PLANE_CREDENTIAL_FLAG_COUNT 5
+
+/** As many elements of an array of struct plane_flag. */
+#define PLANE_CREDENTIAL_FLAGS(credentials)                                                        \
+	{ "controller-token-file", PLANE_FLAG_TEXT, &(credentials)->token_file, "FILE",            \
+		"holds the token for the controller (default: $PLANE_CONTROLLER_TOKEN)" },         \
+		{ "tls-ca", PLANE_FLAG_TEXT, &(credentials)->tls.authorities, "FILE",              \
+			"authorities that the controller's certificate may be of (default: the "   \
+			"system's)" },                                                             \
+		{ "tls-pin", PLANE_FLAG_TEXT, &(credentials)->tls.pinned, "FILE",                  \
+			"the controller's own certificate, whatever names it has" },               \
+		{ "tls-cert", PLANE_FLAG_TEXT, &(credentials)->tls.certificate, "FILE",            \
+			"client certificate to show to the controller" },                          \
 	{                                                                                          \
-		"controller-token-file", PLANE_FLAG_TEXT, &(credentials)->token_file, "FILE",      \
-			"holds the token for the controller (default: $PLANE_CONTROLLER_TOKEN)"    \
+		"tls-key", PLANE_FLAG_TEXT, &(credentials)->tls.key, "FILE", "its key"             \
 	}
 
 /** After the flags: takes the token from $PLANE_CONTROLLER_TOKEN, out of the environment that child

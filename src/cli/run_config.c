@@ -29,6 +29,52 @@ static int refuse_if_set(const json_t *object, const char *name, struct plane_er
 	return plane_error_set(err, ENOTSUP, "%s: this version has no support for it", name);
 }
 
+struct file_field {
+	const char *name;
+	const char **target;
+};
+
+static int read_files(
+	const json_t *json, const struct file_field *fields, size_t count, struct plane_error *err)
+{
+	int result = 0;
+	for (size_t i = 0; result == 0 && i < count; i++)
+		result = plane_json_get_text(
+			json, fields[i].name, PLANE_JSON_OPTIONAL, fields[i].target, err);
+	return result;
+}
+
+static int read_credentials(const json_t *json, struct plane_controller_credentials *credentials,
+	struct plane_error *err)
+{
+	const struct file_field fields[] = {
+		{ "controller_token_file", &credentials->token_file },
+		{ "tls_ca", &credentials->tls.authorities },
+		{ "tls_pin", &credentials->tls.pinned },
+		{ "tls_cert", &credentials->tls.certificate },
+		{ "tls_key", &credentials->tls.key },
+	};
+	return read_files(json, fields, sizeof(fields) / sizeof(fields[0]), err);
+}
+
+static int read_server_tls(
+	const json_t *json, struct plane_controller_config *config, struct plane_error *err)
+{
+	const struct file_field fields[] = {
+		{ "tls_cert", &config->tls.certificate },
+		{ "tls_key", &config->tls.key },
+		{ "tls_client_ca", &config->tls.client_authorities },
+		{ "forward_auth_ca", &config->forward_auth_tls.authorities },
+		{ "forward_auth_cert", &config->forward_auth_tls.certificate },
+		{ "forward_auth_key", &config->forward_auth_tls.key },
+	};
+	int result = read_files(json, fields, sizeof(fields) / sizeof(fields[0]), err);
+	return result < 0
+		       ? result
+		       : plane_json_get_bool(json, "tls_require_client_cert", PLANE_JSON_OPTIONAL,
+				 &config->tls.requires_client_certificate, err);
+}
+
 static int run_controller(const json_t *json, struct plane_error *err)
 {
 	struct plane_controller_config config = plane_controller_config_defaults;
@@ -64,6 +110,8 @@ static int run_controller(const json_t *json, struct plane_error *err)
 	if (result == 0)
 		result = plane_json_get_bool(
 			json, "insecure_no_auth", PLANE_JSON_OPTIONAL, &config.is_insecure, err);
+	if (result == 0)
+		result = read_server_tls(json, &config, err);
 	if (result < 0)
 		return result;
 	config.cleanup_min_age_days = (int)min_age;
@@ -133,8 +181,7 @@ static int run_drone(const json_t *json, struct plane_error *err)
 		result = plane_json_get_text(
 			json, "controller_url", PLANE_JSON_REQUIRED, &config.controller_url, err);
 	if (result == 0)
-		result = plane_json_get_text(json, "controller_token_file", PLANE_JSON_OPTIONAL,
-			&config.credentials.token_file, err);
+		result = read_credentials(json, &config.credentials, err);
 	if (result == 0)
 		result = plane_json_get_text(
 			json, "cluster", PLANE_JSON_REQUIRED, &config.cluster, err);
@@ -171,8 +218,7 @@ static int run_proxy(const json_t *json, struct plane_error *err)
 		result = plane_json_get_text(
 			json, "controller_url", PLANE_JSON_REQUIRED, &config.controller_url, err);
 	if (result == 0)
-		result = plane_json_get_text(json, "controller_token_file", PLANE_JSON_OPTIONAL,
-			&config.credentials.token_file, err);
+		result = read_credentials(json, &config.credentials, err);
 	if (result == 0)
 		result = plane_json_get_text(
 			json, "cluster", PLANE_JSON_REQUIRED, &config.cluster, err);

@@ -63,6 +63,7 @@ struct serve {
 	/* flags */
 	const char *data_dir_flag, *listen, *proxy_listen, *cluster, *egress, *mount_base;
 	const char *root_redirect_url, *drone_metrics, *proxy_metrics, *api_token_file;
+	struct plane_tls_server_files tls;
 	bool is_insecure;
 	int64_t lease_seconds;
 	char *data_dir, *controller_dir, *controller_url;
@@ -135,6 +136,9 @@ static void write_command(struct child *child)
 		add_flag(child, "--api-token-file", serve->api_token_file);
 		if (serve->api_token_file)
 			add_flag(child, "--api-token-file", PLANE_CHILD_SECRET_PATH);
+		add_flag(child, "--tls-cert", serve->tls.certificate);
+		add_flag(child, "--tls-key", serve->tls.key);
+		add_flag(child, "--tls-client-ca", serve->tls.client_authorities);
 		if (serve->is_insecure)
 			add_word(child, "--insecure-no-auth");
 		snprintf(seconds, sizeof(seconds), "%" PRId64, serve->lease_seconds);
@@ -159,6 +163,9 @@ static void write_command(struct child *child)
 	case ROLE_COUNT:
 		break;
 	}
+	/* they reach it on loopback, which its certificate does not name */
+	if (child->role != ROLE_CONTROLLER)
+		add_flag(child, "--tls-pin", serve->tls.certificate);
 	if (serve->api_token_file && child->role != ROLE_CONTROLLER)
 		add_flag(child, "--controller-token-file", PLANE_CHILD_SECRET_PATH);
 	add_flag(child, "--ready-fd", "3");
@@ -193,6 +200,11 @@ static void close_ready(struct child *child)
 	child->ready_fd = -1;
 }
 
+static const char *scheme_of(const struct serve *serve)
+{
+	return serve->tls.certificate ? "https://" : "http://";
+}
+
 /* The controller's own address; the others reach it there, on any address through loopback. */
 static void learn_controller(struct serve *serve, const char *address)
 {
@@ -200,8 +212,9 @@ static void learn_controller(struct serve *serve, const char *address)
 	bool is_any = plane_text_starts_with(address, "0.0.0.0:") ||
 		      plane_text_starts_with(address, "[::]:");
 	free(serve->controller_url);
-	serve->controller_url = is_any && port ? plane_strdupf("http://127.0.0.1%s", port)
-					       : plane_strdupf("http://%s", address);
+	serve->controller_url = is_any && port
+					? plane_strdupf("%s127.0.0.1%s", scheme_of(serve), port)
+					: plane_strdupf("%s%s", scheme_of(serve), address);
 }
 
 static void become_ready(struct child *child)
@@ -213,7 +226,10 @@ static void become_ready(struct child *child)
 		learn_controller(serve, child->told);
 	if (is_first)
 		printf("%-10s ready  %s%s\n", role_names[child->role],
-			child->role == ROLE_DRONE ? "" : "http://", child->told);
+			child->role == ROLE_DRONE        ? ""
+			: child->role == ROLE_CONTROLLER ? scheme_of(serve)
+							 : "http://",
+			child->told);
 	else
 		plane_info("%s is back: %s", role_names[child->role], child->told);
 	fflush(stdout);
@@ -430,9 +446,14 @@ static int check_addresses(struct serve *serve, struct plane_error *err)
 		return plane_error_prefix(err, "--proxy-listen");
 	if (plane_cluster_check(serve->cluster, err) < 0)
 		return plane_error_prefix(err, "--cluster");
+	if (serve->tls.client_authorities && !serve->api_token_file)
+		return plane_error_set(err, EINVAL,
+			"--tls-client-ca needs --api-token-file, which says what each certificate "
+			"may do: `plane token create --certificate NAME`");
 	const char *token_files[] = { serve->api_token_file, NULL };
 	struct plane_controller_config controller = { .listen = serve->listen,
 		.api_token_files = token_files,
+		.tls = serve->tls,
 		.is_insecure = serve->is_insecure };
 	return plane_guard_check(&controller, err);
 }
@@ -536,6 +557,13 @@ int plane_command_serve(int argc, char **argv)
 			"as it stands in URLs (default: localhost:9090)" },
 		{ "api-token-file", PLANE_FLAG_TEXT, &serve.api_token_file, "FILE",
 			"who may use the API; the controller's user must be able to read it" },
+		{ "tls-cert", PLANE_FLAG_TEXT, &serve.tls.certificate, "FILE",
+			"the API by HTTPS, with this certificate and its chain" },
+		{ "tls-key", PLANE_FLAG_TEXT, &serve.tls.key, "FILE",
+			"its key; the controller's user must be able to read it" },
+		{ "tls-client-ca", PLANE_FLAG_TEXT, &serve.tls.client_authorities, "FILE",
+			"authorities of client certificates, which may be shown instead of a "
+			"token" },
 		{ "insecure-no-auth", PLANE_FLAG_BOOL, &serve.is_insecure, NULL,
 			"let everybody use the API, on any address" },
 		{ "egress", PLANE_FLAG_TEXT, &serve.egress, "nat|none",
