@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from certificates import Authority
 from serve import BUILD, PLANE, free_port, request, wait_until
 
 pytestmark = [pytest.mark.timeout(90),
@@ -18,25 +19,14 @@ pytestmark = [pytest.mark.timeout(90),
 DRIVER = BUILD / "tests" / "integration" / "controller_driver"
 
 
-def openssl(*words, cwd):
-    subprocess.run(["openssl", *words], cwd=cwd, check=True, capture_output=True, timeout=60)
-
-
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
     """ca.pem, and certificates of it for localhost, for its address and for another name."""
     directory = tmp_path_factory.mktemp("tls")
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test ca",
-            "-days", "2", cwd=directory)
+    authority = Authority(directory, "ca")
     for name, alternative in (("localhost", "DNS:localhost"), ("address", "IP:127.0.0.1"),
                               ("other", "DNS:other.test")):
-        openssl("req", *curve, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", "/CN=x",
-                cwd=directory)
-        (directory / f"{name}.ext").write_text(f"subjectAltName={alternative}\n")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-                "-CAcreateserial", "-out", f"{name}.pem", "-days", "2", "-extfile", f"{name}.ext",
-                cwd=directory)
+        authority.issue(name, alternative)
     return directory
 
 
