@@ -13,6 +13,7 @@
 #include "base/alloc.h"
 
 #define READ_SIZE 16384
+#define RECORD_SIZE ((size_t)16384)
 
 struct plane_tls {
 	SSL *ssl;
@@ -123,12 +124,19 @@ static bool is_waiting(struct plane_tls *tls, int result)
 	       error == SSL_ERROR_ZERO_RETURN;
 }
 
-static int encrypt(struct plane_tls *tls, const void *bytes, size_t len, struct plane_error *err)
+/* Record by record: a memory BIO keeps the size that it once had, and clears all of it each time.
+ */
+static int encrypt(struct plane_tls *tls, const char *bytes, size_t len, struct plane_error *err)
 {
-	size_t written; /* all of it: a memory BIO takes everything */
-	if (!len || SSL_write_ex(tls->ssl, bytes, len, &written) == 1)
-		return 0;
-	return fail(err, tls->ssl, "encrypt");
+	while (len > 0) {
+		size_t written, piece = len < RECORD_SIZE ? len : RECORD_SIZE;
+		if (SSL_write_ex(tls->ssl, bytes, piece, &written) != 1)
+			return fail(err, tls->ssl, "encrypt");
+		collect_output(tls);
+		bytes += written; /* all of the piece: a memory BIO takes everything */
+		len -= written;
+	}
+	return 0;
 }
 
 static int write_waiting(struct plane_tls *tls, struct plane_error *err)
