@@ -43,11 +43,12 @@ int plane_guard_check(const struct plane_controller_config *config, struct plane
 		config->listen);
 }
 
-static void tell_certificate(const struct plane_controller *controller, const SSL_CTX *context)
+static void tell_certificate(struct plane_controller *controller, const SSL_CTX *context)
 {
 	char text[PLANE_TOKEN_TIME_SIZE];
 	int64_t expires_at_ms = plane_tls_context_expires_at_s(context) * 1000;
 	plane_token_time_write(expires_at_ms, text);
+	plane_metrics_set(&controller->metrics, PLANE_METRIC_TLS_EXPIRES, expires_at_ms / 1000);
 	if (expires_at_ms <= plane_clock_realtime_ms())
 		plane_warn("the certificate in %s has expired at %s: nobody will trust it",
 			controller->config->tls.certificate, text);

@@ -55,11 +55,18 @@ static const struct {
 		"What other controllers did and this one was to know." },
 	[PLANE_METRIC_NOTIFICATIONS] = { "plane_notifications_total", "", "counter",
 		"Notifications to other controllers." },
+	[PLANE_METRIC_TLS_EXPIRES] = { "plane_tls_certificate_expires_timestamp_seconds", "",
+		"gauge", "When the certificate of the API expires; 0 without TLS." },
 };
 
 void plane_metrics_add(struct plane_metrics *metrics, enum plane_metric metric, int64_t count)
 {
 	atomic_fetch_add_explicit(&metrics->values[metric], count, memory_order_relaxed);
+}
+
+void plane_metrics_set(struct plane_metrics *metrics, enum plane_metric metric, int64_t value)
+{
+	atomic_store_explicit(&metrics->values[metric], value, memory_order_relaxed);
 }
 
 void plane_metrics_write(struct plane_metrics *metrics, struct plane_buffer *text)

@@ -32,6 +32,7 @@ enum plane_metric {
 	PLANE_METRIC_FEED_READS,
 	PLANE_METRIC_FEED_EVENTS,
 	PLANE_METRIC_NOTIFICATIONS,
+	PLANE_METRIC_TLS_EXPIRES, /* gauge */
 	PLANE_METRIC_COUNT,
 };
 
@@ -41,6 +42,8 @@ struct plane_metrics {
 };
 
 void plane_metrics_add(struct plane_metrics *metrics, enum plane_metric metric, int64_t count);
+/** For gauges that are no sums. */
+void plane_metrics_set(struct plane_metrics *metrics, enum plane_metric metric, int64_t value);
 /** Appends all of them in Prometheus' text format. */
 void plane_metrics_write(struct plane_metrics *metrics, struct plane_buffer *text);
 

@@ -16,6 +16,7 @@ import ssl
 import struct
 import subprocess
 import threading
+import time
 
 import pytest
 import websockets
@@ -538,6 +539,9 @@ def test_a_new_certificate_counts_for_new_connections_and_cuts_none(plain_tls):
 
 def test_a_certificate_that_does_not_fit_is_told_and_changes_nothing(plain_tls):
     shown = plain_tls.shown()
+    expiry = int(re.search(r"^plane_tls_certificate_expires_timestamp_seconds (\d+)$",
+                           plain_tls.get("/metrics").body.decode(), re.M).group(1))
+    assert 86400 < expiry - time.time() <= 2 * 86400
     shutil.copy(plain_tls.certs / "renewed.key", plain_tls.key)
     wait_until(lambda: "does not belong" in plain_tls.log_text(), 20, "the reason in the log")
     assert plain_tls.shown() == shown
@@ -577,6 +581,30 @@ def test_wrong_flags_are_told(tmp_path, certs, flags, told):
     (certs / "empty.pem").chmod(0o600)
     result = plane("controller", "--db", f"sqlite:{tmp_path}/db", "--port", "0", *flags, check=False,
                    cwd=certs)
+    assert result.returncode == 1 and told in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("role, fields, told", [
+    ("Controller", {"tls_cert": "server.pem"}, "belong together"),
+    ("Controller", {"tls_client_ca": "clients.pem"}, "needs TLS"),
+    ("Controller", {"tls_cert": "server.pem", "tls_key": "server.key",
+                    "tls_require_client_cert": True}, "--tls-client-ca FILE"),
+    ("Controller", {"forward_auth": "https://127.0.0.1:1/", "forward_auth_cert": "reader.pem"},
+     "belong together"),
+    ("Proxy", {"tls_ca": "servers.pem", "tls_pin": "server.pem"}, "not both"),
+    ("Proxy", {"tls_key": "reader.key"}, "belong together"),
+    ("Drone", {"tls_cert": "reader.pem"}, "belong together")])
+def test_a_configuration_file_has_the_same(tmp_path, certs, role, fields, told):
+    common = {"controller_url": "https://127.0.0.1:1"}
+    common.update({
+        "Controller": {"db_url": f"sqlite:{tmp_path}/db", "bind_addr": "127.0.0.1:0", "id": "co-a",
+                       "best_of": 1},
+        "Proxy": {"name": "px-a", "cluster": CLUSTER, "port_config": {"http_port": 0}},
+        "Drone": {"name": "dr-a", "cluster": CLUSTER, "pool": ""}}[role])
+    path = tmp_path / "role.json"
+    path.write_text(json.dumps({role: {**common, **fields}}))
+    result = plane("run-config", path, check=False, cwd=certs,
+                   env={**ENV, "PLANE_DATA_DIR": str(tmp_path)})
     assert result.returncode == 1 and told in result.stderr, result.stderr
 
 
