@@ -26,6 +26,8 @@ struct plane_log_reader {
 	char *path, *backend;
 	int64_t request_id;
 	int64_t tail_lines; /* -1: all */
+	int64_t lines_left; /* a tail that is not followed has no more, whatever is written
+			       meanwhile */
 	bool is_follow;
 	bool is_positioned;
 	bool was_ended; /* at the last end of file */
@@ -151,12 +153,13 @@ static void add_lines(struct plane_log_reader *reader)
 {
 	struct plane_buffer *raw = &reader->raw;
 	size_t done = 0;
-	for (;;) {
+	while (reader->lines_left > 0) {
 		char *newline = memchr(raw->data + done, '\n', raw->len - done);
 		if (!newline)
 			break;
 		add_line(reader, raw->data + done, (size_t)(newline - raw->data) - done);
 		done = (size_t)(newline - raw->data) + 1;
+		reader->lines_left--;
 	}
 	plane_buffer_consume(raw, done);
 }
@@ -188,8 +191,10 @@ static bool move_on(struct plane_log_reader *reader)
 	if (fstat(reader->fd, &mine) < 0 || fstat(fd, &current) < 0 ||
 		(mine.st_ino == current.st_ino && mine.st_dev == current.st_dev))
 		return false;
-	if (reader->raw.len) /* whoever wrote it was killed there: the next file begins anew */
+	if (reader->raw.len) { /* whoever wrote it was killed there: the next file begins anew */
 		add_line(reader, reader->raw.data, reader->raw.len);
+		reader->lines_left--;
+	}
 	plane_buffer_clear(&reader->raw);
 	(void)close(reader->fd); /* only read */
 	reader->fd = plane_steal_fd(&fd);
@@ -234,6 +239,10 @@ static void on_timer(uv_timer_t *timer)
 		return;
 	}
 	bool is_delivered = deliver(reader);
+	if (is_delivered && reader->lines_left == 0) {
+		finish(reader, NULL);
+		return;
+	}
 	if (got == 0 && is_delivered && !move_on(reader)) {
 		bool is_over = !reader->is_follow || reader->was_ended;
 		if (is_over) {
@@ -259,6 +268,7 @@ struct plane_log_reader *plane_log_reader_create(uv_loop_t *loop, const char *pa
 	reader->request_id = request_id;
 	reader->tail_lines = tail_lines;
 	reader->is_follow = is_follow;
+	reader->lines_left = is_follow || tail_lines < 0 ? INT64_MAX : tail_lines;
 	reader->fd = -1;
 	(void)uv_timer_init(loop, &reader->timer); /* always succeeds, as does the start */
 	reader->timer.data = reader;

@@ -120,6 +120,21 @@ static void the_last_lines_are_counted_over_both_files(void **state)
 	assert_string_equal(read_log(99, false), "1\n2\n3\n4\n5\n6\n");
 }
 
+static void write_one_more(void)
+{
+	append_lines(path, 7, 7);
+}
+
+static void a_tail_is_not_longer_because_more_is_written_meanwhile(void **state)
+{
+	(void)state;
+	append_lines(path, 1, 6);
+	far.on_first_text = write_one_more;
+	assert_string_equal(read_log(2, false), "5\n6\n");
+	far.on_first_text = write_one_more;
+	assert_string_equal(read_log(-1, false), "1\n2\n3\n4\n5\n6\n7\n7\n");
+}
+
 static void an_empty_file_after_a_rotation_takes_no_line_away(void **state)
 {
 	(void)state;
@@ -224,6 +239,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(the_last_lines_are_counted_over_both_files),
+		TEST(a_tail_is_not_longer_because_more_is_written_meanwhile),
 		TEST(an_empty_file_after_a_rotation_takes_no_line_away),
 		TEST(many_lines_are_found_from_the_end),
 		TEST(a_log_that_is_not_there_is_empty),
