@@ -172,6 +172,7 @@ void plane_drone_session_lease_answer(
 	bool is_new = is_granted && drone->lease_epoch != renewal->epoch;
 	struct plane_drone_order order = { .kind = PLANE_ORDER_LEASE_RESPONSE,
 		.epoch = is_granted ? renewal->epoch : epoch,
+		.local_time_ms = renewal->local_time_ms,
 		.has_deadlines = is_granted,
 		.deadlines = plane_deadlines_after(
 			&controller->config->drone_lease, renewal->local_time_ms) };

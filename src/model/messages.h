@@ -103,6 +103,7 @@ struct plane_drone_order {
 	/* Lease response: whose deadlines these are, 0 for none. Spawn: the epoch of the drone's
 	 * lease that covers the backend; 0: its key has a lease of its own. */
 	int64_t epoch;
+	int64_t local_time_ms;            /* lease response: of the request that it answers */
 	bool has_deadlines;               /* renew response, lease response: false is a refusal */
 	struct plane_deadlines deadlines; /* spawn, renew response, lease response */
 	int64_t fencing_token;            /* spawn */

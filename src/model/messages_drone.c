@@ -238,7 +238,8 @@ json_t *plane_drone_order_write(const struct plane_drone_order *o)
 			"deadlines",
 			o->has_deadlines ? write_deadlines(&o->deadlines) : json_null());
 	case PLANE_ORDER_LEASE_RESPONSE:
-		return json_pack("{s:{s:o,s:o}}", "LeaseResponse", "epoch", write_epoch(o->epoch),
+		return json_pack("{s:{s:o,s:I,s:o}}", "LeaseResponse", "epoch",
+			write_epoch(o->epoch), "local_time", (json_int_t)o->local_time_ms,
 			"deadlines",
 			o->has_deadlines ? write_deadlines(&o->deadlines) : json_null());
 	case PLANE_ORDER_LOGS_REQUEST:
@@ -367,6 +368,9 @@ static int read_lease_response(
 	json_t *deadlines = NULL;
 	o->kind = PLANE_ORDER_LEASE_RESPONSE;
 	int result = read_epoch(json, "epoch", &o->epoch, err);
+	if (result == 0)
+		result = plane_json_get_int(json, "local_time", PLANE_JSON_REQUIRED, INT64_MIN,
+			INT64_MAX, &o->local_time_ms, err);
 	if (result == 0)
 		result = plane_json_get_object(
 			json, "deadlines", PLANE_JSON_OPTIONAL, &deadlines, err);

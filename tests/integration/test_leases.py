@@ -43,6 +43,7 @@ class Holder(Drone):
             "epoch": self.epoch, "last_epoch": self.last_epoch, "journal": self.journal,
             "local_time": local_time}})
         answer = await self.expect("LeaseResponse")
+        assert answer.pop("local_time") == local_time
         if answer["deadlines"]:
             self.epoch = answer["epoch"]
             self.last_epoch = max(self.last_epoch, self.epoch)

@@ -95,10 +95,11 @@ static const char *const drone_orders[] = {
 	"\"\",\"tag\":\"\"},\"deadlines\":{\"renew_at\":1,\"soft_terminate_at\":2,"
 	"\"hard_terminate_at\":3},\"token\":1700000000000},\"static_token\":null,"
 	"\"lease_epoch\":4}}}}",
-	"{\"LeaseResponse\":{\"epoch\":4,\"deadlines\":{\"renew_at\":1,\"soft_terminate_at\":2,"
+	"{\"LeaseResponse\":{\"epoch\":4,\"local_time\":-7,\"deadlines\":{\"renew_at\":1,\"soft_"
+	"terminate_at\":2,"
 	"\"hard_terminate_at\":3}}}",
-	"{\"LeaseResponse\":{\"epoch\":4,\"deadlines\":null}}",
-	"{\"LeaseResponse\":{\"epoch\":null,\"deadlines\":null}}",
+	"{\"LeaseResponse\":{\"epoch\":4,\"local_time\":-7,\"deadlines\":null}}",
+	"{\"LeaseResponse\":{\"epoch\":null,\"local_time\":1,\"deadlines\":null}}",
 	"{\"LogsRequest\":{\"request_id\":4,\"backend_id\":\"abc\",\"tail\":-1,\"follow\":true}}",
 	"{\"LogsCancel\":{\"request_id\":4}}",
 };
