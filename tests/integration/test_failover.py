@@ -179,6 +179,24 @@ def test_a_controller_that_was_away_gives_nothing_away_early(site):
     assert "is broken" not in site.drones["first"].log_text()
 
 
+def test_a_restored_store_has_backends_ended_that_it_does_not_know(site):
+    drone = site.add_drone("first").start()
+    kept, store = site.run("kept"), site.directory / "controller.db"
+    subprocess.run(["sqlite3", store, f".backup {store}.backup"], check=True)
+    forgotten = site.run("forgotten")
+    assert site.controller.stop() == 0
+    for name in site.directory.glob("controller.db-*"):
+        name.unlink()
+    (site.directory / "controller.db.backup").rename(store)
+    site.controller.start()
+    wait_until(lambda: not is_locked(site.keys / "forgotten" / "alive"), 20, "the end of the unknown")
+    assert f"{forgotten['backend_id']}" in drone.log_text().split("does not know it any more")[0].splitlines()[-1]
+    again = site.run("forgotten")
+    assert site.starts("forgotten") == [forgotten["backend_id"], again["backend_id"]]
+    assert site.run("kept")["backend_id"] == kept["backend_id"]
+    assert site.starts("kept") == [kept["backend_id"]]
+
+
 def is_locked(path):
     return subprocess.run(["flock", "--nonblock", "--exclusive", path, "true"],
                           check=False).returncode != 0

@@ -59,6 +59,8 @@ static const char *const drone_messages[] = {
 	"{\"RenewLease\":{\"epoch\":7,\"last_epoch\":7,\"journal\":\"jo-x\",\"local_time\":"
 	"1700000000000}}",
 	"{\"RenewLease\":{\"epoch\":null,\"last_epoch\":0,\"journal\":\"jo-x\",\"local_time\":1}}",
+	"{\"Inventory\":{\"backends\":{\"ba-one\":4,\"ba-two\":null}}}",
+	"{\"Inventory\":{\"backends\":{}}}",
 	"{\"LogsChunk\":{\"request_id\":1,\"data\":\"line\\n\",\"end\":false}}",
 	"{\"LogsChunk\":{\"request_id\":1,\"data\":\"\",\"end\":true,\"error\":\"gone\"}}",
 };
@@ -100,6 +102,7 @@ static const char *const drone_orders[] = {
 	"\"hard_terminate_at\":3}}}",
 	"{\"LeaseResponse\":{\"epoch\":4,\"local_time\":-7,\"deadlines\":null}}",
 	"{\"LeaseResponse\":{\"epoch\":null,\"local_time\":1,\"deadlines\":null}}",
+	"{\"EndBackends\":{\"backends\":[\"ba-one\",\"ba-two\"]}}",
 	"{\"LogsRequest\":{\"request_id\":4,\"backend_id\":\"abc\",\"tail\":-1,\"follow\":true}}",
 	"{\"LogsCancel\":{\"request_id\":4}}",
 };
