@@ -195,8 +195,14 @@ static enum plane_job_result run_background(struct plane_job *base)
 
 static void after_background(struct plane_job *base, bool is_cancelled)
 {
+	struct plane_controller *controller = ((struct background_job *)base)->controller;
 	(void)is_cancelled;
 	free(base);
+	if (!atomic_exchange(&controller->is_store_changed, false))
+		return;
+	plane_warn("the database was started anew, or another one has taken over: drones say again "
+		   "what they run");
+	plane_drone_sessions_renew(controller);
 }
 
 static void start_background(

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "controller/inventory.h"
 #include "controller/lease_round.h"
 #include "net/address.h"
 
@@ -122,6 +123,7 @@ static enum plane_job_result run_message(struct plane_job *base)
 	case PLANE_DRONE_RENEW_KEY:
 		return run_renewal(job);
 	case PLANE_DRONE_RENEW_LEASE:
+	case PLANE_DRONE_INVENTORY:
 	case PLANE_DRONE_BACKEND_METRICS:
 	case PLANE_DRONE_LOGS_CHUNK:
 		break; /* never submitted */
@@ -172,6 +174,7 @@ void plane_drone_session_lease_answer(
 	bool is_new = is_granted && drone->lease_epoch != renewal->epoch;
 	struct plane_drone_order order = { .kind = PLANE_ORDER_LEASE_RESPONSE,
 		.epoch = is_granted ? renewal->epoch : epoch,
+		.local_time_ms = renewal->local_time_ms,
 		.has_deadlines = is_granted,
 		.deadlines = plane_deadlines_after(
 			&controller->config->drone_lease, renewal->local_time_ms) };
@@ -234,6 +237,10 @@ static void on_message(struct plane_node_session *session, const json_t *json)
 		plane_drone_logs_on_chunk(drone, &message);
 		return;
 	}
+	if (message.kind == PLANE_DRONE_INVENTORY) {
+		plane_inventory_take(drone, json, &message);
+		return;
+	}
 	if (message.kind == PLANE_DRONE_BACKEND_METRICS)
 		return; /* nobody listens to them in this process */
 	if (message.kind == PLANE_DRONE_HEARTBEAT || message.kind == PLANE_DRONE_RENEW_LEASE)
@@ -284,6 +291,15 @@ void plane_drone_sessions_look(struct plane_controller *controller)
 	}
 }
 
+void plane_drone_sessions_renew(struct plane_controller *controller)
+{
+	struct plane_node_session *session;
+	DL_FOREACH (controller->sessions, session) {
+		if (session->role == &drone_role && session->phase == PLANE_SESSION_SERVING)
+			plane_node_session_close(session);
+	}
+}
+
 static void on_closed(struct plane_node_session *session)
 {
 	struct plane_drone_session *drone = (struct plane_drone_session *)session;
@@ -301,7 +317,8 @@ static void free_session(struct plane_node_session *session)
 	free(session);
 }
 
-static const char *const extensions[] = { PLANE_EXTENSION_LEASE, PLANE_EXTENSION_NO_METRICS, NULL };
+static const char *const extensions[] = { PLANE_EXTENSION_LEASE, PLANE_EXTENSION_INVENTORY,
+	PLANE_EXTENSION_NO_METRICS, NULL };
 
 static const struct plane_node_role drone_role = {
 	.kind = PLANE_NODE_DRONE,

@@ -15,6 +15,10 @@ void plane_drone_session_push(
 /** Looks now for the pending actions of each connected drone. */
 void plane_drone_sessions_look(struct plane_controller *controller);
 
+/** Has each connected drone connect anew, and so register and say what it runs: the store is
+ *  another one, which may have lost that. */
+void plane_drone_sessions_renew(struct plane_controller *controller);
+
 /** Asks the drone for the log of a backend and feeds `stream` with it; ends the stream when that
  *  drone is not connected any more. */
 void plane_drone_session_stream_log(struct plane_controller *controller, int64_t drone_id,

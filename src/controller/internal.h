@@ -2,6 +2,7 @@
 #ifndef PLANE_CONTROLLER_INTERNAL_H
 #define PLANE_CONTROLLER_INTERNAL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -34,6 +35,8 @@ struct plane_controller {
 	struct plane_follower *follower; /* NULL: the store is not shared */
 	struct plane_drone_registry *drones;
 	struct plane_lease_watch *watch; /* one thread at a time */
+	int64_t store_incarnation;       /* as the last round saw it; 0: none was */
+	atomic_bool is_store_changed;    /* since the loop has looked */
 	struct plane_forward_auth *auth; /* NULL: nobody else is asked */
 	struct plane_access *access;     /* NULL: everybody may */
 	struct plane_metrics metrics;

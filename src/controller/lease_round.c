@@ -61,6 +61,9 @@ void plane_lease_round(struct plane_controller *controller)
 		plane_warn("look at the leases of drones: %s", err.message);
 		return;
 	}
+	if (controller->store_incarnation && leases.incarnation != controller->store_incarnation)
+		atomic_store(&controller->is_store_changed, true);
+	controller->store_incarnation = leases.incarnation;
 	/* read after the answer: what it says was so before this moment */
 	int64_t now_ms = plane_clock_boot_ms();
 	_cleanup_free_ struct plane_store_lease *expired =

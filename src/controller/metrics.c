@@ -49,6 +49,8 @@ static const struct {
 		"Terminations ordered for idleness or lifetime." },
 	[PLANE_METRIC_LOST] = { "plane_backends_lost_total", "", "counter",
 		"Backends given up because their drone is lost." },
+	[PLANE_METRIC_DISOWNED] = { "plane_backends_disowned_total", "", "counter",
+		"Backends that drones were told to end because the store does not know them." },
 	[PLANE_METRIC_FEED_READS] = { "plane_feed_reads_total", "", "counter",
 		"Looks at what other controllers did." },
 	[PLANE_METRIC_FEED_EVENTS] = { "plane_feed_events_total", "", "counter",

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "drone/inventory.h"
 #include "drone/log_reader.h"
 #include "model/names.h"
 #include "net/channel.h"
@@ -344,6 +345,9 @@ static void on_message(void *data, const json_t *json)
 	case PLANE_ORDER_LEASE_RESPONSE:
 		take_lease(agent, &order);
 		break;
+	case PLANE_ORDER_END_BACKENDS:
+		plane_inventory_end(agent->config.supervisor, &order);
+		break;
 	case PLANE_ORDER_LOGS_REQUEST:
 		start_log(agent, &order);
 		break;
@@ -425,6 +429,8 @@ static void on_connected(void *data, const struct plane_handshake *peer)
 		ask_lease(agent);
 	else
 		beat(agent);
+	if (plane_handshake_has(peer, PLANE_EXTENSION_INVENTORY))
+		plane_inventory_send(agent->config.supervisor, agent->channel);
 	agent->last_sent_id = 0;
 	agent->in_flight = 0;
 	agent->has_more = true;
@@ -485,7 +491,7 @@ struct plane_agent *plane_agent_create(
 	const struct plane_agent_config *config, struct plane_error *err)
 {
 	static const char *const extensions[] = { PLANE_EXTENSION_LOGS, PLANE_EXTENSION_LEASE,
-		NULL };
+		PLANE_EXTENSION_INVENTORY, NULL };
 	_cleanup_free_ char *path = socket_path(config);
 	struct plane_agent *agent = PLANE_NEW(struct plane_agent);
 	struct plane_channel_listener listener = { agent, on_connected, on_message,

@@ -105,9 +105,9 @@ static enum plane_drone_lease_change refused(
 }
 
 enum plane_drone_lease_change plane_drone_lease_answer(struct plane_drone_lease *lease,
-	int64_t epoch, const struct plane_deadlines *deadlines, int64_t *broken_epoch)
+	int64_t epoch, int64_t asked_at_ms, const struct plane_deadlines *deadlines,
+	int64_t *broken_epoch)
 {
-	int64_t asked_at_ms = lease->asked_at_ms;
 	lease->asked_at_ms = 0;
 	if (!deadlines)
 		return refused(lease, epoch, broken_epoch);
@@ -120,8 +120,10 @@ enum plane_drone_lease_change plane_drone_lease_answer(struct plane_drone_lease 
 	if (is_begun)
 		lease->known_epoch = epoch;
 	lease->deadlines = *deadlines;
-	if (asked_at_ms && deadlines->renew_at_ms - asked_at_ms >= INTERVAL_MIN_MS)
-		lease->interval_ms = deadlines->renew_at_ms - asked_at_ms;
+	int64_t interval_ms;
+	if (!__builtin_sub_overflow(deadlines->renew_at_ms, asked_at_ms, &interval_ms) &&
+		interval_ms >= INTERVAL_MIN_MS)
+		lease->interval_ms = interval_ms;
 	return is_begun ? PLANE_DRONE_LEASE_BEGUN : PLANE_DRONE_LEASE_EXTENDED;
 }
 

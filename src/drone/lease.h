@@ -88,11 +88,14 @@ enum plane_drone_lease_change {
 };
 
 /**
- * Takes an answer: `epoch` 0 for null; `deadlines` NULL when the epoch is broken, or none is to be
- * had yet. After BROKEN everything of `*broken_epoch` must be stopped hard at once.
+ * Takes the answer to the request of `asked_at_ms`: `epoch` 0 for null; `deadlines` NULL when the
+ * epoch is broken, or none is to be had yet. How often to ask is until the answer's `renew_at_ms`,
+ * from that request and no other: an unanswered one makes no later one rarer. After BROKEN
+ * everything of `*broken_epoch` must be stopped hard at once.
  */
 enum plane_drone_lease_change plane_drone_lease_answer(struct plane_drone_lease *lease,
-	int64_t epoch, const struct plane_deadlines *deadlines, int64_t *broken_epoch);
+	int64_t epoch, int64_t asked_at_ms, const struct plane_deadlines *deadlines,
+	int64_t *broken_epoch);
 
 /** What backends of the epoch must do at `now_ms`: HOLD or a stop, never less than before as long
  *  as no renewal is granted. HARD_STOP without an epoch. */

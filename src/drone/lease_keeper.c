@@ -106,8 +106,9 @@ enum plane_drone_lease_change plane_lease_keeper_answer(struct plane_lease_keepe
 {
 	struct plane_drone_lease before = keeper->lease;
 	struct plane_error err = { 0 };
-	enum plane_drone_lease_change change = plane_drone_lease_answer(&keeper->lease,
-		order->epoch, order->has_deadlines ? &order->deadlines : NULL, broken_epoch);
+	enum plane_drone_lease_change change =
+		plane_drone_lease_answer(&keeper->lease, order->epoch, order->local_time_ms,
+			order->has_deadlines ? &order->deadlines : NULL, broken_epoch);
 	switch (change) {
 	case PLANE_DRONE_LEASE_SAME:
 		break;

@@ -381,6 +381,26 @@ bool plane_supervisor_has(struct plane_supervisor *supervisor, const char *name)
 	return backend && backend->life.state.status != PLANE_TERMINATED;
 }
 
+void plane_supervisor_list(struct plane_supervisor *supervisor,
+	void (*each)(void *data, const char *backend, int64_t epoch), void *data)
+{
+	struct backend *backend, *next;
+	HASH_ITER (hh, supervisor->backends, backend, next)
+		if (backend->life.state.status != PLANE_TERMINATED)
+			each(data, backend->name, backend->epoch);
+}
+
+void plane_supervisor_disown(struct plane_supervisor *supervisor, const char *name)
+{
+	struct backend *backend = find(supervisor, name);
+	if (!backend || backend->life.state.status == PLANE_TERMINATED)
+		return;
+	plane_warn_backend(name, "the controller does not know it any more: it is ended");
+	step(backend, &(struct plane_life_event){ .kind = PLANE_LIFE_TERMINATE,
+			      .termination = PLANE_KIND_HARD,
+			      .reason = PLANE_REASON_LOST });
+}
+
 void plane_supervisor_ask_again(struct plane_supervisor *supervisor)
 {
 	struct backend *backend, *next;

@@ -89,6 +89,13 @@ void plane_supervisor_tick(struct plane_supervisor *supervisor);
 /** Is the backend here, and has it not ended? */
 bool plane_supervisor_has(struct plane_supervisor *supervisor, const char *backend);
 
+/** Calls for each backend that has not ended, with the epoch that it is under; 0: none. */
+void plane_supervisor_list(struct plane_supervisor *supervisor,
+	void (*each)(void *data, const char *backend, int64_t epoch), void *data);
+
+/** The controller knows nothing of this backend: it is ended hard. No such one is fine. */
+void plane_supervisor_disown(struct plane_supervisor *supervisor, const char *backend);
+
 struct plane_supervisor_counts {
 	int64_t running, ending;
 };

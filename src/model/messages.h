@@ -17,6 +17,7 @@
 #define PLANE_EXTENSION_REVOKE "revoke" /* proxy: RevokeTokens */
 #define PLANE_EXTENSION_REVOKED_SINCE "revoked-since" /* controller: RevokedSince */
 #define PLANE_EXTENSION_LEASE "drone-lease"           /* both: RenewLease, LeaseResponse */
+#define PLANE_EXTENSION_INVENTORY "inventory"         /* both: Inventory, EndBackends */
 #define PLANE_EXTENSION_NO_METRICS "no-metrics" /* controller: has no use for BackendMetrics */
 
 #define PLANE_EXTENSIONS_MAX 8
@@ -50,6 +51,7 @@ enum plane_drone_message_kind {
 	PLANE_DRONE_ACK_ACTION,
 	PLANE_DRONE_RENEW_KEY,
 	PLANE_DRONE_RENEW_LEASE, /* extension; a heartbeat too */
+	PLANE_DRONE_INVENTORY,   /* extension */
 	PLANE_DRONE_LOGS_CHUNK,  /* extension */
 };
 
@@ -71,10 +73,17 @@ struct plane_drone_message {
 	struct plane_backend_state state;     /* event */
 	struct plane_backend_metrics metrics; /* metrics */
 	int64_t request_id;                   /* logs: which request this answers */
-	const char *data;                     /* logs: whole lines; may be "" */
-	bool is_end;                          /* logs: nothing more comes */
-	const char *error;                    /* logs: NULL, or why it ended */
+	const json_t *inventory; /* inventory: what runs, by name; see plane_inventory_epoch */
+	const char *data;        /* logs: whole lines; may be "" */
+	bool is_end;             /* logs: nothing more comes */
+	const char *error;       /* logs: NULL, or why it ended */
 };
+
+/** Backends in one inventory at most; a drone that runs more sends several. */
+#define PLANE_INVENTORY_MAX 1000
+/** The epoch that an entry of an inventory says, 0 for a lease of its own; and the entry. */
+int64_t plane_inventory_epoch(const json_t *entry);
+json_t *plane_inventory_entry(int64_t epoch);
 
 json_t *plane_drone_message_write(const struct plane_drone_message *message);
 /** -ENOTSUP for an unknown kind, -EPROTO for a malformed one; both are to be logged and skipped. */
@@ -89,6 +98,7 @@ enum plane_drone_order_kind {
 	PLANE_ORDER_ACK_EVENT,
 	PLANE_ORDER_RENEW_KEY_RESPONSE,
 	PLANE_ORDER_LEASE_RESPONSE, /* extension */
+	PLANE_ORDER_END_BACKENDS,   /* extension */
 	PLANE_ORDER_LOGS_REQUEST,   /* extension */
 	PLANE_ORDER_LOGS_CANCEL,    /* extension */
 };
@@ -103,16 +113,18 @@ struct plane_drone_order {
 	/* Lease response: whose deadlines these are, 0 for none. Spawn: the epoch of the drone's
 	 * lease that covers the backend; 0: its key has a lease of its own. */
 	int64_t epoch;
+	int64_t local_time_ms;            /* lease response: of the request that it answers */
 	bool has_deadlines;               /* renew response, lease response: false is a refusal */
 	struct plane_deadlines deadlines; /* spawn, renew response, lease response */
 	int64_t fencing_token;            /* spawn */
 	const char *static_token;         /* spawn; NULL for none */
 	enum plane_termination_kind termination; /* terminate */
 	enum plane_termination_reason reason;    /* terminate */
-	int64_t event_id;                        /* ack event */
-	int64_t request_id;                      /* logs */
-	int64_t tail_lines;                      /* logs request: -1 for all */
-	bool is_follow;                          /* logs request */
+	const json_t *ended; /* end backends: names of those that are to be ended */
+	int64_t event_id;    /* ack event */
+	int64_t request_id;  /* logs */
+	int64_t tail_lines;  /* logs request: -1 for all */
+	bool is_follow;      /* logs request */
 };
 
 json_t *plane_drone_order_write(const struct plane_drone_order *order);

@@ -63,6 +63,8 @@ json_t *plane_drone_message_write(const struct plane_drone_message *m)
 		return json_pack("{s:{s:o,s:I,s:s,s:I}}", "RenewLease", "epoch",
 			write_epoch(m->epoch), "last_epoch", (json_int_t)m->last_epoch, "journal",
 			m->journal, "local_time", (json_int_t)m->local_time_ms);
+	case PLANE_DRONE_INVENTORY:
+		return json_pack("{s:{s:O}}", "Inventory", "backends", m->inventory);
 	case PLANE_DRONE_RENEW_KEY:
 		return json_pack("{s:{s:s,s:I}}", "RenewKey", "backend", m->backend, "local_time",
 			(json_int_t)m->local_time_ms);
@@ -135,6 +137,40 @@ static int read_renew_lease(
 	return result < 0 ? result : plane_text_check(m->journal, "journal", err);
 }
 
+int64_t plane_inventory_epoch(const json_t *entry)
+{
+	return json_integer_value(entry);
+}
+
+json_t *plane_inventory_entry(int64_t epoch)
+{
+	return write_epoch(epoch);
+}
+
+static bool is_epoch(const json_t *value)
+{
+	return json_is_null(value) || (json_is_integer(value) && json_integer_value(value) > 0);
+}
+
+static int read_inventory(
+	const json_t *json, struct plane_drone_message *m, struct plane_error *err)
+{
+	json_t *backends = NULL, *epoch;
+	const char *name;
+	m->kind = PLANE_DRONE_INVENTORY;
+	int result = plane_json_get_object(json, "backends", PLANE_JSON_REQUIRED, &backends, err);
+	if (result < 0)
+		return result;
+	if (json_object_size(backends) > PLANE_INVENTORY_MAX)
+		return plane_error_set(err, EPROTO, "backends: more than %d", PLANE_INVENTORY_MAX);
+	json_object_foreach (backends, name, epoch)
+		if (plane_name_check(name, NULL, NULL) < 0 || !is_epoch(epoch))
+			return plane_error_set(
+				err, EPROTO, "backends: expected epochs by the names of backends");
+	m->inventory = backends;
+	return 0;
+}
+
 static int read_chunk(const json_t *json, struct plane_drone_message *m, struct plane_error *err)
 {
 	int result = plane_json_get_int(
@@ -175,6 +211,8 @@ static int read_drone_content(const char *tag, const json_t *content, struct pla
 	}
 	if (strcmp(tag, "RenewLease") == 0)
 		return read_renew_lease(content, m, err);
+	if (strcmp(tag, "Inventory") == 0)
+		return read_inventory(content, m, err);
 	if (strcmp(tag, "LogsChunk") == 0) {
 		m->kind = PLANE_DRONE_LOGS_CHUNK;
 		return read_chunk(content, m, err);
@@ -238,9 +276,12 @@ json_t *plane_drone_order_write(const struct plane_drone_order *o)
 			"deadlines",
 			o->has_deadlines ? write_deadlines(&o->deadlines) : json_null());
 	case PLANE_ORDER_LEASE_RESPONSE:
-		return json_pack("{s:{s:o,s:o}}", "LeaseResponse", "epoch", write_epoch(o->epoch),
+		return json_pack("{s:{s:o,s:I,s:o}}", "LeaseResponse", "epoch",
+			write_epoch(o->epoch), "local_time", (json_int_t)o->local_time_ms,
 			"deadlines",
 			o->has_deadlines ? write_deadlines(&o->deadlines) : json_null());
+	case PLANE_ORDER_END_BACKENDS:
+		return json_pack("{s:{s:O}}", "EndBackends", "backends", o->ended);
 	case PLANE_ORDER_LOGS_REQUEST:
 		return json_pack("{s:{s:I,s:s,s:I,s:b}}", "LogsRequest", "request_id",
 			(json_int_t)o->request_id, "backend_id", o->backend, "tail",
@@ -368,12 +409,32 @@ static int read_lease_response(
 	o->kind = PLANE_ORDER_LEASE_RESPONSE;
 	int result = read_epoch(json, "epoch", &o->epoch, err);
 	if (result == 0)
+		result = plane_json_get_int(json, "local_time", PLANE_JSON_REQUIRED, INT64_MIN,
+			INT64_MAX, &o->local_time_ms, err);
+	if (result == 0)
 		result = plane_json_get_object(
 			json, "deadlines", PLANE_JSON_OPTIONAL, &deadlines, err);
 	o->has_deadlines = deadlines != NULL;
 	if (result == 0 && deadlines && o->epoch == 0)
 		return plane_error_set(err, EPROTO, "deadlines without an epoch");
 	return result < 0 || !deadlines ? result : read_deadlines(deadlines, &o->deadlines, err);
+}
+
+static int read_end_backends(
+	const json_t *json, struct plane_drone_order *o, struct plane_error *err)
+{
+	json_t *backends = NULL;
+	o->kind = PLANE_ORDER_END_BACKENDS;
+	int result = plane_json_get_any(json, "backends", PLANE_JSON_REQUIRED, &backends, err);
+	if (result < 0)
+		return result;
+	if (!json_is_array(backends))
+		return plane_error_set(err, EPROTO, "backends: expected an array");
+	for (size_t i = 0; i < json_array_size(backends); i++)
+		if (!json_is_string(json_array_get(backends, i)))
+			return plane_error_set(err, EPROTO, "backends: expected names");
+	o->ended = backends;
+	return 0;
 }
 
 static int read_logs_request(
@@ -408,6 +469,8 @@ static int read_order_content(const char *tag, const json_t *content, struct pla
 		return read_renew_response(content, o, err);
 	if (strcmp(tag, "LeaseResponse") == 0)
 		return read_lease_response(content, o, err);
+	if (strcmp(tag, "EndBackends") == 0)
+		return read_end_backends(content, o, err);
 	if (strcmp(tag, "LogsRequest") == 0)
 		return read_logs_request(content, o, err);
 	if (strcmp(tag, "LogsCancel") == 0) {

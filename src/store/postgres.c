@@ -173,6 +173,7 @@ static const struct plane_store_impl postgres_impl = {
 	.leases_find = plane_postgres_leases_find,
 	.leases_renew = plane_postgres_leases_renew,
 	.lease_break = plane_postgres_lease_break,
+	.running_check = plane_postgres_running_check,
 	.connect = plane_postgres_connect,
 	.keys_renew = plane_postgres_keys_renew,
 	.token_create = plane_postgres_token_create,

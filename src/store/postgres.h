@@ -46,6 +46,7 @@ PLANE_POSTGRES_FUNCTION(drone_drain);
 PLANE_POSTGRES_FUNCTION(leases_find);
 PLANE_POSTGRES_FUNCTION(leases_renew);
 PLANE_POSTGRES_FUNCTION(lease_break);
+PLANE_POSTGRES_FUNCTION(running_check);
 /* postgres_keys.c */
 PLANE_POSTGRES_FUNCTION(connect);
 PLANE_POSTGRES_FUNCTION(keys_renew);

@@ -146,3 +146,29 @@ int plane_postgres_lease_break(struct plane_store *base, const struct plane_stor
 		*is_broken = changed > 0;
 	return result;
 }
+
+int plane_postgres_running_check(struct plane_store *base, int64_t node_id,
+	struct plane_store_running *running, size_t count, struct plane_error *err)
+{
+	struct plane_buffer names = { 0 }, epochs = { 0 };
+	_cleanup_rows_ PGresult *rows = NULL;
+	if (count == 0)
+		return 0;
+	for (size_t i = 0; i < count; i++) {
+		/* names of backends have no character that means anything in an array */
+		plane_buffer_addf(&names, "%s%s", i ? "," : "{", running[i].backend);
+		plane_buffer_addf(&epochs, "%s%lld", i ? "," : "{", (long long)running[i].epoch);
+	}
+	plane_buffer_add_text(&names, "}");
+	plane_buffer_add_text(&epochs, "}");
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		"SELECT b.id IS NOT NULL FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS "
+		"r (id, epoch, number) LEFT JOIN backend b ON b.id = r.id AND b.drone_id = $3 AND "
+		"b.status < 70 AND coalesce(b.lease_epoch, 0) = r.epoch ORDER BY number",
+		"tti", plane_buffer_text(&names), plane_buffer_text(&epochs), node_id);
+	for (size_t i = 0; i < count && result == 0; i++)
+		running[i].is_known = plane_pg_bool(rows, (int)i, 0);
+	plane_buffer_finish(&names);
+	plane_buffer_finish(&epochs);
+	return result;
+}

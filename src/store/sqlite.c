@@ -251,6 +251,7 @@ static const struct plane_store_impl sqlite_impl = {
 	.leases_find = plane_sqlite_leases_find,
 	.leases_renew = plane_sqlite_leases_renew,
 	.lease_break = plane_sqlite_lease_break,
+	.running_check = plane_sqlite_running_check,
 	.connect = plane_sqlite_connect,
 	.keys_renew = plane_sqlite_keys_renew,
 	.token_create = plane_sqlite_token_create,

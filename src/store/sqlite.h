@@ -75,6 +75,7 @@ PLANE_STORE_FUNCTION(drone_drain);
 PLANE_STORE_FUNCTION(leases_find);
 PLANE_STORE_FUNCTION(leases_renew);
 PLANE_STORE_FUNCTION(lease_break);
+PLANE_STORE_FUNCTION(running_check);
 /* sqlite_keys.c */
 PLANE_STORE_FUNCTION(connect);
 PLANE_STORE_FUNCTION(keys_renew);

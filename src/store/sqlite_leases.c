@@ -121,3 +121,37 @@ int plane_sqlite_lease_break(struct plane_store *base, const struct plane_store_
 		*is_broken = changed > 0;
 	return result;
 }
+
+static int check_one(struct plane_db *db, int64_t node_id, struct plane_store_running *running,
+	struct plane_error *err)
+{
+	sqlite3_stmt *row = plane_db_query(db, err,
+		"SELECT 1 FROM backend WHERE id = ? AND drone_id = ? AND status < 70 AND "
+		"coalesce(lease_epoch, 0) = ?",
+		"tii", running->backend, node_id, running->epoch);
+	int result = row ? plane_db_next(db, row, err) : err->code;
+	if (result < 0)
+		return result;
+	running->is_known = result == 1;
+	if (result == 1)
+		plane_db_done(row);
+	return 0;
+}
+
+int plane_sqlite_running_check(struct plane_store *base, int64_t node_id,
+	struct plane_store_running *running, size_t count, struct plane_error *err)
+{
+	struct plane_db *db = &PLANE_SQLITE_STORE(base)->reader;
+	_cleanup_free_ struct plane_store_running *work =
+		plane_alloc_zero(count + 1, sizeof(*work));
+	int result = 0;
+	pthread_mutex_lock(&db->mutex);
+	for (size_t i = 0; i < count && result == 0; i++) {
+		work[i] = running[i];
+		result = check_one(db, node_id, &work[i], err);
+	}
+	pthread_mutex_unlock(&db->mutex);
+	for (size_t i = 0; i < count && result == 0; i++)
+		running[i] = work[i];
+	return result;
+}

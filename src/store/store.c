@@ -168,6 +168,12 @@ int plane_store_backend_update(struct plane_store *store, int64_t node_id,
 	return store->impl->backend_update(store, node_id, reports, count, err);
 }
 
+int plane_store_running_check(struct plane_store *store, int64_t node_id,
+	struct plane_store_running *running, size_t count, struct plane_error *err)
+{
+	return store->impl->running_check(store, node_id, running, count, err);
+}
+
 int plane_store_backend_keep_alive(
 	struct plane_store *store, const char *backend, bool *is_alive, struct plane_error *err)
 {

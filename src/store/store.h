@@ -278,6 +278,14 @@ struct plane_store_report {
  */
 int plane_store_backend_update(struct plane_store *store, int64_t node_id,
 	struct plane_store_report *reports, size_t count, struct plane_error *err);
+/** A backend that a drone says it runs, and whether it may. */
+struct plane_store_running {
+	const char *backend;
+	int64_t epoch; /* of the drone's lease that it is under; 0: its own */
+	bool is_known; /* filled in: it is this drone's, under this epoch, and has not ended */
+};
+int plane_store_running_check(struct plane_store *store, int64_t node_id,
+	struct plane_store_running *running, size_t count, struct plane_error *err);
 /** The backend is in use. Relaxed. `*is_alive` is false when it is unknown or terminated. */
 int plane_store_backend_keep_alive(
 	struct plane_store *store, const char *backend, bool *is_alive, struct plane_error *err);

@@ -48,6 +48,8 @@ struct plane_store_impl {
 		struct plane_store_backend *found, struct plane_error *err);
 	int (*backend_update)(struct plane_store *store, int64_t node_id,
 		struct plane_store_report *reports, size_t count, struct plane_error *err);
+	int (*running_check)(struct plane_store *store, int64_t node_id,
+		struct plane_store_running *running, size_t count, struct plane_error *err);
 	int (*backend_keep_alive)(struct plane_store *store, const char *backend, bool *is_alive,
 		struct plane_error *err);
 	int (*backend_history)(struct plane_store *store, const char *backend,

@@ -124,10 +124,12 @@ class LeaseController(FakeController):
     async def on_lease(self, request):
         self.local_time = request["local_time"]
         if request["epoch"] not in (None, self.epoch):
-            await self.send({"LeaseResponse": {"epoch": request["epoch"], "deadlines": None}})
+            await self.send({"LeaseResponse": {
+                "epoch": request["epoch"], "local_time": request["local_time"],
+                "deadlines": None}})
         elif self.grants:
             await self.send({"LeaseResponse": {
-                "epoch": self.epoch,
+                "epoch": self.epoch, "local_time": request["local_time"],
                 "deadlines": after(request["local_time"], self.milliseconds)}})
 
     def more(self):

@@ -11,7 +11,7 @@ from test_controller import CLUSTER, Controller, Drone, node, run
 
 pytestmark = pytest.mark.timeout(90)
 LEASE_MS = 2000
-EXTENSIONS = ["drone-lease", "no-metrics"]
+EXTENSIONS = ["drone-lease", "inventory", "no-metrics"]
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,7 @@ class Holder(Drone):
             "epoch": self.epoch, "last_epoch": self.last_epoch, "journal": self.journal,
             "local_time": local_time}})
         answer = await self.expect("LeaseResponse")
+        assert answer.pop("local_time") == local_time
         if answer["deadlines"]:
             self.epoch = answer["epoch"]
             self.last_epoch = max(self.last_epoch, self.epoch)
@@ -206,6 +207,42 @@ def test_a_second_process_of_the_same_name_waits_for_the_lease_of_the_first(cont
             controller.directory / "controller.log").read_text()
 
     run(story())
+
+
+def test_a_drone_is_told_to_end_what_the_store_does_not_know_as_its_own(controller):
+    async def story():
+        async with holder(controller) as one, holder(controller, "dr-two", "jo-two") as two:
+            await one.ask()
+            known = (await controller.aconnect("known")).json()["backend_id"]
+            await one.action()
+            await two.ask()
+            # under an epoch that is not that of its order; of another drone; of nobody
+            await two.send({"Inventory": {"backends": {known: two.epoch, "ba-nobody": None}}})
+            assert sorted((await two.expect("EndBackends"))["backends"]) == sorted([known, "ba-nobody"])
+            await one.send({"Inventory": {"backends": {known: one.epoch}}})
+            for bad in ([], {"backends": {known: 0}}, {"backends": {"ba one": 1}}, {"backends": None},
+                        {"backends": {f"ba-{number}": 1 for number in range(1001)}}):
+                await one.send({"Inventory": bad})
+            await one.silent(0.5)
+            await one.send({"Inventory": {"backends": {known: one.epoch + 1}}})
+            assert await one.expect("EndBackends") == {"backends": [known]}
+
+    run(story())
+
+
+def test_drones_connect_anew_when_the_database_is_another_one(tmp_path):
+    async def story(server, controller):
+        async with holder(controller) as drone:
+            await drone.ask()
+            await asyncio.get_running_loop().run_in_executor(None, server.restart)
+            await asyncio.wait_for(drone.ws.wait_closed(), 30)
+        async with holder(controller) as drone:
+            await drone.silent(LEASE_MS / 1000)  # once: it is the same one from now on
+
+    with Postgres() as server:
+        controller = Controller(tmp_path, "--drone-lease-ms", str(LEASE_MS), db=server.new_database())
+        run(story(server, controller))
+        assert controller.stop() == 0
 
 
 def test_what_is_no_request_for_a_lease_is_skipped(controller):

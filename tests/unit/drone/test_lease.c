@@ -64,7 +64,7 @@ static enum plane_drone_lease_change grant(
 	struct plane_deadlines deadlines = after(asked_ms);
 	int64_t broken = 0;
 	enum plane_drone_lease_change change =
-		plane_drone_lease_answer(lease, epoch, &deadlines, &broken);
+		plane_drone_lease_answer(lease, epoch, asked_ms, &deadlines, &broken);
 	assert_int_equal(broken, 0);
 	return change;
 }
@@ -103,9 +103,22 @@ static void what_was_not_answered_is_counted_from_the_first_request(void **state
 	assert_int_equal(grant(&lease, 5, 3000), PLANE_DRONE_LEASE_EXTENDED);
 	assert_int_equal(lease.interval_ms, 2000);
 	assert_int_equal(plane_drone_lease_waiting_ms(&lease, 5500), 0);
-	/* the second answer says nothing about how often: its request is not known any more */
 	assert_int_equal(grant(&lease, 5, 5000), PLANE_DRONE_LEASE_EXTENDED);
 	assert_int_equal(lease.interval_ms, 2000);
+}
+
+static void an_unanswered_request_makes_later_ones_no_rarer(void **state)
+{
+	struct plane_drone_lease lease = held();
+	(void)state;
+	assert_true(plane_drone_lease_ask(&lease, 3000)); /* lost */
+	assert_true(plane_drone_lease_ask(&lease, 5000));
+	assert_int_equal(grant(&lease, 5, 5000), PLANE_DRONE_LEASE_EXTENDED);
+	assert_int_equal(lease.interval_ms, 2000);
+	/* two more may be lost before the soft stop, at 11000 */
+	assert_true(plane_drone_lease_ask(&lease, 7000));
+	assert_true(plane_drone_lease_ask(&lease, 9000));
+	assert_int_equal(plane_drone_lease_step(&lease, 10999), PLANE_LEASE_HOLD);
 }
 
 static void backends_of_a_drone_stop_by_its_own_clock(void **state)
@@ -142,7 +155,7 @@ static void a_broken_epoch_is_over_at_once_and_never_comes_back(void **state)
 	(void)state;
 	assert_true(plane_drone_lease_ask(&lease, 3000));
 	assert_int_equal(
-		plane_drone_lease_answer(&lease, 5, NULL, &broken), PLANE_DRONE_LEASE_BROKEN);
+		plane_drone_lease_answer(&lease, 5, 3000, NULL, &broken), PLANE_DRONE_LEASE_BROKEN);
 	assert_int_equal(broken, 5);
 	assert_int_equal(lease.epoch, 0);
 	assert_int_equal(plane_drone_lease_step(&lease, 3001), PLANE_LEASE_HARD_STOP);
@@ -152,10 +165,10 @@ static void a_broken_epoch_is_over_at_once_and_never_comes_back(void **state)
 	assert_int_equal(grant(&lease, 4, 3001), PLANE_DRONE_LEASE_SAME);
 	broken = 0;
 	assert_int_equal(
-		plane_drone_lease_answer(&lease, 5, NULL, &broken), PLANE_DRONE_LEASE_SAME);
+		plane_drone_lease_answer(&lease, 5, 3000, NULL, &broken), PLANE_DRONE_LEASE_SAME);
 	assert_int_equal(grant(&lease, 7, 3001), PLANE_DRONE_LEASE_BEGUN);
 	assert_int_equal(
-		plane_drone_lease_answer(&lease, 5, NULL, &broken), PLANE_DRONE_LEASE_SAME);
+		plane_drone_lease_answer(&lease, 5, 3000, NULL, &broken), PLANE_DRONE_LEASE_SAME);
 	assert_int_equal(broken, 0);
 	assert_int_equal(lease.epoch, 7);
 	assert_int_equal(plane_drone_lease_step(&lease, 3002), PLANE_LEASE_HOLD);
@@ -168,7 +181,7 @@ static void as_long_as_there_is_none_to_be_had_it_asks_on(void **state)
 	(void)state;
 	assert_true(plane_drone_lease_ask(&lease, 1000));
 	assert_int_equal(
-		plane_drone_lease_answer(&lease, 0, NULL, &broken), PLANE_DRONE_LEASE_SAME);
+		plane_drone_lease_answer(&lease, 0, 3000, NULL, &broken), PLANE_DRONE_LEASE_SAME);
 	assert_int_equal(plane_drone_lease_waiting_ms(&lease, 1500), 0);
 	assert_int_equal(plane_drone_lease_step(&lease, 1500), PLANE_LEASE_HARD_STOP);
 	assert_true(plane_drone_lease_ask(&lease, 2000));
@@ -201,6 +214,7 @@ int main(void)
 		cmocka_unit_test(a_new_connection_is_asked_at_once),
 		cmocka_unit_test(a_drone_asks_as_often_as_the_controller_says),
 		cmocka_unit_test(what_was_not_answered_is_counted_from_the_first_request),
+		cmocka_unit_test(an_unanswered_request_makes_later_ones_no_rarer),
 		cmocka_unit_test(backends_of_a_drone_stop_by_its_own_clock),
 		cmocka_unit_test(an_answer_that_was_overtaken_shortens_nothing),
 		cmocka_unit_test(a_broken_epoch_is_over_at_once_and_never_comes_back),

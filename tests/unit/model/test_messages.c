@@ -59,6 +59,8 @@ static const char *const drone_messages[] = {
 	"{\"RenewLease\":{\"epoch\":7,\"last_epoch\":7,\"journal\":\"jo-x\",\"local_time\":"
 	"1700000000000}}",
 	"{\"RenewLease\":{\"epoch\":null,\"last_epoch\":0,\"journal\":\"jo-x\",\"local_time\":1}}",
+	"{\"Inventory\":{\"backends\":{\"ba-one\":4,\"ba-two\":null}}}",
+	"{\"Inventory\":{\"backends\":{}}}",
 	"{\"LogsChunk\":{\"request_id\":1,\"data\":\"line\\n\",\"end\":false}}",
 	"{\"LogsChunk\":{\"request_id\":1,\"data\":\"\",\"end\":true,\"error\":\"gone\"}}",
 };
@@ -95,10 +97,12 @@ static const char *const drone_orders[] = {
 	"\"\",\"tag\":\"\"},\"deadlines\":{\"renew_at\":1,\"soft_terminate_at\":2,"
 	"\"hard_terminate_at\":3},\"token\":1700000000000},\"static_token\":null,"
 	"\"lease_epoch\":4}}}}",
-	"{\"LeaseResponse\":{\"epoch\":4,\"deadlines\":{\"renew_at\":1,\"soft_terminate_at\":2,"
+	"{\"LeaseResponse\":{\"epoch\":4,\"local_time\":-7,\"deadlines\":{\"renew_at\":1,\"soft_"
+	"terminate_at\":2,"
 	"\"hard_terminate_at\":3}}}",
-	"{\"LeaseResponse\":{\"epoch\":4,\"deadlines\":null}}",
-	"{\"LeaseResponse\":{\"epoch\":null,\"deadlines\":null}}",
+	"{\"LeaseResponse\":{\"epoch\":4,\"local_time\":-7,\"deadlines\":null}}",
+	"{\"LeaseResponse\":{\"epoch\":null,\"local_time\":1,\"deadlines\":null}}",
+	"{\"EndBackends\":{\"backends\":[\"ba-one\",\"ba-two\"]}}",
 	"{\"LogsRequest\":{\"request_id\":4,\"backend_id\":\"abc\",\"tail\":-1,\"follow\":true}}",
 	"{\"LogsCancel\":{\"request_id\":4}}",
 };

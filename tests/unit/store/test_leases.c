@@ -183,6 +183,37 @@ static void a_lease_begins_is_renewed_and_numbered(void **state)
 	assert_int_equal(lease_of(other).epoch, 0);
 }
 
+static bool is_known(const char *backend, int64_t epoch, int64_t id)
+{
+	struct plane_store_running running[] = {
+		{ .backend = "ba-before", .epoch = 1 },
+		{ .backend = backend, .epoch = epoch },
+		{ .backend = "ba-behind", .is_known = true },
+	};
+	assert_int_equal(plane_store_running_check(store, id, running, 3, &err), 0);
+	assert_false(running[0].is_known);
+	assert_false(running[2].is_known);
+	return running[1].is_known;
+}
+
+static void what_a_drone_runs_is_known_by_its_drone_and_epoch_until_it_has_ended(void **state)
+{
+	(void)state;
+	int64_t epoch = granted(drone, 0, "jo-1");
+	assert_int_equal(plane_store_running_check(store, drone, NULL, 0, &err), 0);
+	assert_false(is_known("b1", epoch, drone));
+	assert_int_equal(spawn("b1", "k", drone, epoch), 0);
+	assert_true(is_known("b1", epoch, drone));
+	assert_false(is_known("b1", epoch, other));
+	assert_false(is_known("b1", epoch + 1, drone));
+	assert_false(is_known("b1", 0, drone));
+	struct plane_backend_state ended = { .status = PLANE_TERMINATED,
+		.last_status = PLANE_SCHEDULED };
+	struct plane_store_report report = { .backend = "b1", .state = &ended };
+	assert_int_equal(plane_store_backend_update(store, drone, &report, 1, &err), 0);
+	assert_false(is_known("b1", epoch, drone));
+}
+
 static void many_are_renewed_at_once_each_by_its_own_right(void **state)
 {
 	(void)state;
@@ -425,6 +456,7 @@ static void a_file_of_version_1_is_brought_up_to_date(void **state)
 #define COMMON                                                                                     \
 	TEST(a_lease_begins_is_renewed_and_numbered),                                              \
 		TEST(many_are_renewed_at_once_each_by_its_own_right),                              \
+		TEST(what_a_drone_runs_is_known_by_its_drone_and_epoch_until_it_has_ended),        \
 		TEST(another_journal_has_no_part_in_a_lease),                                      \
 		TEST(a_lease_is_broken_only_as_it_was_seen),                                       \
 		TEST(keys_are_held_as_long_as_the_lease_is_unbroken),                              \
