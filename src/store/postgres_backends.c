@@ -51,16 +51,23 @@ static int queue_report(struct plane_pg *pg, int64_t node_id,
 		report->backend, node_id, (int64_t)report->state->status, text);
 }
 
-static int update_all(struct plane_pg *pg, int64_t node_id, struct plane_store_report *reports,
-	size_t count, struct plane_error *err)
+struct update {
+	int64_t node_id;
+	struct plane_store_report *reports;
+	size_t count;
+};
+
+static int update_all(struct plane_pg *pg, void *data, struct plane_error *err)
 {
-	_cleanup_free_ PGresult **rows = plane_alloc_zero(count + 1, sizeof(PGresult *));
+	const struct update *update = data;
+	struct plane_store_report *reports = update->reports;
+	_cleanup_free_ PGresult **rows = plane_alloc_zero(update->count + 1, sizeof(PGresult *));
 	int result = 0;
-	for (size_t i = 0; i < count && result == 0; i++)
-		result = queue_report(pg, node_id, &reports[i], err);
+	for (size_t i = 0; i < update->count && result == 0; i++)
+		result = queue_report(pg, update->node_id, &reports[i], err);
 	if (result == 0)
-		result = plane_pg_flush(pg, rows, count, err);
-	for (size_t i = 0; i < count && result == 0; i++) {
+		result = plane_pg_flush(pg, rows, update->count, err);
+	for (size_t i = 0; i < update->count && result == 0; i++) {
 		reports[i].is_changed = PQntuples(rows[i]) > 0;
 		reports[i].time_ms = reports[i].is_changed ? plane_pg_int(rows[i], 0, 0) : 0;
 		PQclear(rows[i]);
@@ -71,13 +78,8 @@ static int update_all(struct plane_pg *pg, int64_t node_id, struct plane_store_r
 int plane_postgres_backend_update(struct plane_store *base, int64_t node_id,
 	struct plane_store_report *reports, size_t count, struct plane_error *err)
 {
-	struct plane_pg_pool *pool = &PLANE_POSTGRES_STORE(base)->pool;
-	struct plane_pg *pg = plane_pg_take(pool, err);
-	if (!pg)
-		return -EAGAIN;
-	int result = update_all(pg, node_id, reports, count, err);
-	plane_pg_give(pool, pg);
-	return result;
+	struct update update = { .node_id = node_id, .reports = reports, .count = count };
+	return plane_pg_pool_call(&PLANE_POSTGRES_STORE(base)->pool, update_all, &update, err);
 }
 
 /* Need not survive the server's death: the next one comes soon. */

@@ -27,6 +27,8 @@ static const struct {
 	{ "28", -EACCES },
 	{ "53100", -ENOSPC },
 	{ "08", -EAGAIN },
+	{ "40001", -EDEADLK },
+	{ "40P01", -EDEADLK },
 	{ "40", -EAGAIN },
 	{ "53", -EAGAIN },
 	{ "55P03", -EAGAIN },

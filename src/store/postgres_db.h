@@ -59,8 +59,9 @@ int plane_pg_queue(
  * Runs what is queued in one transaction and one round trip: all of it is committed, or nothing.
  * `results` (may be NULL) has room for `count` results, in order, which the caller clears with
  * PQclear; it is untouched on failure. Codes: -EEXIST a unique constraint, -ENOENT a foreign key,
- * -EACCES no right, -ENOSPC, -EAGAIN: the database is not there, did not answer in time or asks to
- * try again (what became of the transaction may be unknown), -EIO others.
+ * -EACCES no right, -ENOSPC, -EDEADLK: rolled back for the sake of another transaction, worth doing
+ * again, -EAGAIN: the database is not there or did not answer in time (what became of the
+ * transaction may be unknown), -EIO others.
  */
 int plane_pg_flush(struct plane_pg *pg, PGresult **results, size_t count, struct plane_error *err);
 /** One statement by itself. `*rows` (may be NULL) is the caller's to PQclear; `*changed` (may be
@@ -112,6 +113,9 @@ struct plane_pg_pool {
 	int retry_pause_ms;
 	struct plane_error outage_error;
 	atomic_llong outages; /* how many have ended */
+	/* What is done with each new connection before anybody gets it; NULL: nothing. Set while
+	 * only one thread uses the pool. */
+	int (*on_connected)(struct plane_pg *pg, struct plane_error *err);
 };
 
 /** Connects once, so that a wrong URL is told at once. */
@@ -123,6 +127,13 @@ struct plane_pg *plane_pg_take(struct plane_pg_pool *pool, struct plane_error *e
 /** Broken ones are closed. NULL is fine. */
 void plane_pg_give(struct plane_pg_pool *pool, struct plane_pg *pg);
 
+/**
+ * Calls `transaction` with a connection of the pool, again when it ends with -EDEADLK; after
+ * several times that is -EAGAIN.
+ */
+int plane_pg_pool_call(struct plane_pg_pool *pool,
+	int (*transaction)(struct plane_pg *pg, void *data, struct plane_error *err), void *data,
+	struct plane_error *err);
 /** As plane_pg_run, on a connection of the pool. */
 int plane_pg_pool_run(struct plane_pg_pool *pool, PGresult **rows, int64_t *changed,
 	struct plane_error *err, const char *sql, const char *format, ...);

@@ -11,7 +11,7 @@ CREATE TABLE meta (
   value bigint NOT NULL
 );
 COMMENT ON TABLE meta IS 'Facts about this database.';
-COMMENT ON COLUMN meta.name IS 'schema_version';
+COMMENT ON COLUMN meta.name IS 'schema_version; system_identifier and timeline: which server it was last.';
 COMMENT ON COLUMN meta.value IS 'The value of it.';
 INSERT INTO meta VALUES ('schema_version', 1);
 
