@@ -86,7 +86,7 @@ PLANE_POSTGRES_FUNCTION(backend_list);
 PLANE_POSTGRES_FUNCTION(key_list);
 /* postgres_orders.c */
 PLANE_POSTGRES_FUNCTION(actions_pending);
-PLANE_POSTGRES_FUNCTION(action_ack);
+PLANE_POSTGRES_FUNCTION(actions_ack);
 PLANE_POSTGRES_FUNCTION(terminate);
 PLANE_POSTGRES_FUNCTION(sweep_candidates);
 PLANE_POSTGRES_FUNCTION(mark_lost);

@@ -13,6 +13,7 @@
 
 #include <libpq-fe.h>
 
+#include "base/buffer.h"
 #include "base/error.h"
 
 #define PLANE_PG_STATEMENTS_MAX 128
@@ -78,6 +79,10 @@ int plane_pg_script(struct plane_pg *pg, const char *sql, int timeout_ms, struct
 /** Waits up to `timeout_ms` for input on the connection or on `wake_fd` (-1: none), then reads
  *  what came, so that PQnotifies has it. 0, or -EAGAIN when the connection is lost. */
 int plane_pg_wait(struct plane_pg *pg, int wake_fd, int timeout_ms, struct plane_error *err);
+
+/** Adds the literal of an array of texts, to be a parameter of kind 't' (PostgreSQL
+ * manual, 8.15.2). */
+void plane_pg_add_array(struct plane_buffer *literal, const char *const *texts, size_t count);
 
 /* Values of a result; for NULL: "", -1, false. Texts live as long as the result. */
 const char *plane_pg_text(const PGresult *rows, int row, int column);

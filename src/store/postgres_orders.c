@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/buffer.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "store/postgres.h"
@@ -35,15 +36,22 @@ int plane_postgres_actions_pending(struct plane_store *base, int64_t node_id, si
 	return 0;
 }
 
-/* Need not survive the server's death: the order is repeated then. */
-int plane_postgres_action_ack(
-	struct plane_store *base, const char *action_id, int64_t node_id, struct plane_error *err)
+/* Need not survive the server's death: the orders are repeated then. The rows are locked in the
+ * order of their numbers, so that no two of these wait for each other. */
+int plane_postgres_actions_ack(struct plane_store *base, const char *const *action_ids,
+	size_t count, int64_t node_id, struct plane_error *err)
 {
-	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
-		"UPDATE action SET acked_at = now_ms() WHERE id = $1 AND drone_id = $2 AND "
-		"acked_at "
-		"IS NULL AND set_config('synchronous_commit', 'off', true) = 'off'",
-		"ti", action_id, node_id);
+	struct plane_buffer ids = { 0 };
+	plane_pg_add_array(&ids, action_ids, count);
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
+		"WITH told AS MATERIALIZED (SELECT sequence FROM action WHERE id = ANY "
+		"($1::text[]) AND drone_id = $2 AND acked_at IS NULL AND "
+		"set_config('synchronous_commit', 'off', true) = 'off' ORDER BY sequence FOR "
+		"UPDATE) UPDATE action a SET acked_at = now_ms() FROM told WHERE a.sequence = "
+		"told.sequence",
+		"ti", plane_buffer_text(&ids), node_id);
+	plane_buffer_finish(&ids);
+	return result;
 }
 
 /* The backend's row is locked: two that come at once do not both order, and none orders what has

@@ -96,7 +96,7 @@ PLANE_STORE_FUNCTION(backend_list);
 PLANE_STORE_FUNCTION(key_list);
 /* sqlite_orders.c */
 PLANE_STORE_FUNCTION(actions_pending);
-PLANE_STORE_FUNCTION(action_ack);
+PLANE_STORE_FUNCTION(actions_ack);
 PLANE_STORE_FUNCTION(terminate);
 PLANE_STORE_FUNCTION(sweep_candidates);
 PLANE_STORE_FUNCTION(mark_lost);

@@ -205,10 +205,10 @@ int plane_store_actions_pending(struct plane_store *store, int64_t node_id, size
 	return store->impl->actions_pending(store, node_id, limit, actions, err);
 }
 
-int plane_store_action_ack(
-	struct plane_store *store, const char *action_id, int64_t node_id, struct plane_error *err)
+int plane_store_actions_ack(struct plane_store *store, const char *const *action_ids, size_t count,
+	int64_t node_id, struct plane_error *err)
 {
-	return store->impl->action_ack(store, action_id, node_id, err);
+	return store->impl->actions_ack(store, action_ids, count, node_id, err);
 }
 
 int plane_store_terminate(struct plane_store *store, const char *backend, const char *action_id,

@@ -363,8 +363,8 @@ int plane_store_actions_pending(struct plane_store *store, int64_t node_id, size
 	struct plane_store_actions *actions, struct plane_error *err);
 void plane_store_actions_finish(struct plane_store_actions *actions);
 /** Relaxed: an order whose acknowledgement is lost is repeated, and drones know those they had. */
-int plane_store_action_ack(
-	struct plane_store *store, const char *action_id, int64_t node_id, struct plane_error *err);
+int plane_store_actions_ack(struct plane_store *store, const char *const *action_ids, size_t count,
+	int64_t node_id, struct plane_error *err);
 
 /**
  * Stores the order to end a backend. `*message` (the caller frees it) is NULL when there is nothing

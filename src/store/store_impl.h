@@ -61,8 +61,8 @@ struct plane_store_impl {
 		struct plane_store_key_list *list, struct plane_error *err);
 	int (*actions_pending)(struct plane_store *store, int64_t node_id, size_t limit,
 		struct plane_store_actions *actions, struct plane_error *err);
-	int (*action_ack)(struct plane_store *store, const char *action_id, int64_t node_id,
-		struct plane_error *err);
+	int (*actions_ack)(struct plane_store *store, const char *const *action_ids, size_t count,
+		int64_t node_id, struct plane_error *err);
 	int (*terminate)(struct plane_store *store, const char *backend, const char *action_id,
 		enum plane_termination_kind kind, enum plane_termination_reason reason,
 		int64_t *drone_id, char **message, struct plane_error *err);
