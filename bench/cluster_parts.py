@@ -35,11 +35,17 @@ class Database(Postgres):
     def reset(self):
         self.execute("SELECT pg_stat_statements_reset()")
 
-    def written(self):
-        """Transactions that wrote, rows written and bytes of log so far."""
+    def rows_written(self, name):
+        """Rows inserted, changed and deleted so far, as far as the server has counted them."""
+        return self.execute("SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint FROM pg_stat_user_tables",
+                            database=name)[0][0]
+
+    def totals(self):
+        """Since the reset: statements, those of them that wrote, bytes of transaction log."""
         return self.execute("""
-            SELECT (SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_all_tables
-                     WHERE schemaname = 'public'), wal_bytes, wal_sync, wal_write FROM pg_stat_wal""")[0]
+            SELECT sum(calls)::bigint, coalesce(sum(calls) FILTER (WHERE wal_records > 0 AND query !~* '^ *select'),
+                   0)::bigint, sum(wal_bytes)::bigint FROM pg_stat_statements
+            WHERE query !~ 'pg_stat|user_tables'""")[0]
 
     def statements(self, limit=12):
         return self.execute("""
