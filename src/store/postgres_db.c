@@ -402,19 +402,24 @@ int plane_pg_connect(struct plane_pg *pg, const char *url, const char *origin,
 
 /* ---- values ---- */
 
+void plane_pg_add_quoted(struct plane_buffer *literal, const char *text)
+{
+	plane_buffer_add_text(literal, "\"");
+	for (size_t plain; text[plain = strcspn(text, "\"\\")]; text += plain + 1) {
+		plane_buffer_add(literal, text, plain);
+		plane_buffer_add_text(literal, "\\");
+		plane_buffer_add(literal, text + plain, 1);
+	}
+	plane_buffer_add_text(literal, text);
+	plane_buffer_add_text(literal, "\"");
+}
+
 void plane_pg_add_array(struct plane_buffer *literal, const char *const *texts, size_t count)
 {
 	plane_buffer_add_text(literal, "{");
 	for (size_t i = 0; i < count; i++) {
-		const char *text = texts[i];
-		plane_buffer_add_text(literal, i ? ",\"" : "\"");
-		for (size_t plain; text[plain = strcspn(text, "\"\\")]; text += plain + 1) {
-			plane_buffer_add(literal, text, plain);
-			plane_buffer_add_text(literal, "\\");
-			plane_buffer_add(literal, text + plain, 1);
-		}
-		plane_buffer_add_text(literal, text);
-		plane_buffer_add_text(literal, "\"");
+		plane_buffer_add_text(literal, i ? "," : "");
+		plane_pg_add_quoted(literal, texts[i]);
 	}
 	plane_buffer_add_text(literal, "}");
 }

@@ -80,8 +80,9 @@ int plane_pg_script(struct plane_pg *pg, const char *sql, int timeout_ms, struct
  *  what came, so that PQnotifies has it. 0, or -EAGAIN when the connection is lost. */
 int plane_pg_wait(struct plane_pg *pg, int wake_fd, int timeout_ms, struct plane_error *err);
 
-/** Adds the literal of an array of texts, to be a parameter of kind 't' (PostgreSQL
- * manual, 8.15.2). */
+/** Adds a text as an element of the literal of an array (PostgreSQL manual, 8.15.2). */
+void plane_pg_add_quoted(struct plane_buffer *literal, const char *text);
+/** Adds the literal of an array of texts, to be a parameter of kind 't'. */
 void plane_pg_add_array(struct plane_buffer *literal, const char *const *texts, size_t count);
 
 /* Values of a result; for NULL: "", -1, false. Texts live as long as the result. */
