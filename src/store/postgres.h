@@ -77,7 +77,7 @@ PLANE_POSTGRES_FUNCTION(cleanup_tokens);
 /* postgres_backends.c */
 PLANE_POSTGRES_FUNCTION(backend_find);
 PLANE_POSTGRES_FUNCTION(backend_update);
-PLANE_POSTGRES_FUNCTION(backend_keep_alive);
+PLANE_POSTGRES_FUNCTION(backends_keep_alive);
 PLANE_POSTGRES_FUNCTION(backend_history);
 PLANE_POSTGRES_FUNCTION(cleanup_backends);
 /* postgres_lists.c */

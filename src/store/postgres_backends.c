@@ -102,18 +102,33 @@ int plane_postgres_backend_update(struct plane_store *base, int64_t node_id,
 	return 0;
 }
 
-/* Need not survive the server's death: the next one comes soon. */
-int plane_postgres_backend_keep_alive(
-	struct plane_store *base, const char *backend, bool *is_alive, struct plane_error *err)
+/* Nothing is written for those that no idleness ends. Need not survive the server's death: the next
+ * ones come soon. */
+static const char keep_alive[] =
+	"WITH alive AS MATERIALIZED (SELECT number FROM unnest($1::text[]) WITH ORDINALITY AS t "
+	"(name, number) JOIN backend ON id = name WHERE status < 70), "
+	"used AS MATERIALIZED (SELECT id FROM backend WHERE id = ANY ($1::text[]) AND status < 70 "
+	"AND max_idle_ms IS NOT NULL AND set_config('synchronous_commit', 'off', true) = 'off' "
+	"ORDER BY id FOR NO KEY UPDATE), "
+	"changed AS (UPDATE backend b SET last_keepalive_at = now_ms() FROM used WHERE b.id = "
+	"used.id) SELECT number FROM alive";
+
+int plane_postgres_backends_keep_alive(struct plane_store *base, const char *const *backends,
+	size_t count, bool *is_alive, struct plane_error *err)
 {
-	int64_t changed = 0;
-	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, &changed, err,
-		"UPDATE backend SET last_keepalive_at = now_ms() WHERE id = $1 AND status < 70 AND "
-		"set_config('synchronous_commit', 'off', true) = 'off'",
-		"t", backend);
-	if (result == 0)
-		*is_alive = changed > 0;
-	return result;
+	_cleanup_rows_ PGresult *rows = NULL;
+	struct plane_buffer names = { 0 };
+	plane_pg_add_array(&names, backends, count);
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		keep_alive, "t", plane_buffer_text(&names));
+	plane_buffer_finish(&names);
+	if (result < 0)
+		return result;
+	for (size_t i = 0; i < count; i++)
+		is_alive[i] = false;
+	for (int row = 0; row < PQntuples(rows); row++)
+		is_alive[plane_pg_int(rows, row, 0) - 1] = true;
+	return 0;
 }
 
 int plane_postgres_backend_history(struct plane_store *base, const char *backend,

@@ -87,7 +87,7 @@ PLANE_STORE_FUNCTION(cleanup_tokens);
 /* sqlite_backends.c */
 PLANE_STORE_FUNCTION(backend_find);
 PLANE_STORE_FUNCTION(backend_update);
-PLANE_STORE_FUNCTION(backend_keep_alive);
+PLANE_STORE_FUNCTION(backends_keep_alive);
 PLANE_STORE_FUNCTION(backend_history);
 PLANE_STORE_FUNCTION(cleanup_backends);
 /* sqlite_lists.c */

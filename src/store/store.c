@@ -168,10 +168,10 @@ int plane_store_backend_update(struct plane_store *store, int64_t node_id,
 	return store->impl->backend_update(store, node_id, reports, count, err);
 }
 
-int plane_store_backend_keep_alive(
-	struct plane_store *store, const char *backend, bool *is_alive, struct plane_error *err)
+int plane_store_backends_keep_alive(struct plane_store *store, const char *const *backends,
+	size_t count, bool *is_alive, struct plane_error *err)
 {
-	return store->impl->backend_keep_alive(store, backend, is_alive, err);
+	return store->impl->backends_keep_alive(store, backends, count, is_alive, err);
 }
 
 int plane_store_backend_history(struct plane_store *store, const char *backend,

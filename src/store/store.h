@@ -278,9 +278,10 @@ struct plane_store_report {
  */
 int plane_store_backend_update(struct plane_store *store, int64_t node_id,
 	struct plane_store_report *reports, size_t count, struct plane_error *err);
-/** The backend is in use. Relaxed. `*is_alive` is false when it is unknown or terminated. */
-int plane_store_backend_keep_alive(
-	struct plane_store *store, const char *backend, bool *is_alive, struct plane_error *err);
+/** The backends are in use. Relaxed. `is_alive[i]` is false when that one is unknown or terminated.
+ */
+int plane_store_backends_keep_alive(struct plane_store *store, const char *const *backends,
+	size_t count, bool *is_alive, struct plane_error *err);
 
 struct plane_store_history {
 	size_t count;

@@ -48,8 +48,8 @@ struct plane_store_impl {
 		struct plane_store_backend *found, struct plane_error *err);
 	int (*backend_update)(struct plane_store *store, int64_t node_id,
 		struct plane_store_report *reports, size_t count, struct plane_error *err);
-	int (*backend_keep_alive)(struct plane_store *store, const char *backend, bool *is_alive,
-		struct plane_error *err);
+	int (*backends_keep_alive)(struct plane_store *store, const char *const *backends,
+		size_t count, bool *is_alive, struct plane_error *err);
 	int (*backend_history)(struct plane_store *store, const char *backend,
 		struct plane_store_history *history, struct plane_error *err);
 	int (*route_find)(struct plane_store *store, const char *token, bool *is_found,
