@@ -11,7 +11,9 @@ Beside, in the same run: the statement of a held key alone, by pgbench with as m
 controller has, which is the floor of the store; the same on SQLite with full durability; and, when
 PLANE_ORIGINAL names the program of the original Plane, that one on the same PostgreSQL.
 
-usage: bench/connect_postgres.py [SECONDS]    (default 5 for each; PLANE_BUILD_DIR names the build;
+Each is the middle one of three rounds.
+
+usage: bench/connect_postgres.py [SECONDS]    (default 4 for each round; PLANE_BUILD_DIR names the build;
 PLANE_BENCH_VERBOSE=1 shows which statements took the server's time)
 The last line is one JSON object; bench/results/connect-postgres.json keeps it."""
 
@@ -21,6 +23,7 @@ import os
 import pathlib
 import platform
 import re
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -31,6 +34,7 @@ from postgres import BINARIES
 
 CONNECTIONS = 64
 DRONES = 4
+ROUNDS = 3
 ORIGINAL = os.environ.get("PLANE_ORIGINAL")
 IS_VERBOSE = bool(os.environ.get("PLANE_BENCH_VERBOSE"))
 
@@ -80,8 +84,8 @@ class Side:
         requests = sum(one["requests"] for one in figures)
         result = {"connects_per_second": round(requests * 1e6 / max(one["duration_us"] for one in figures)),
                   "p50_ms": max(one["p50_ms"] for one in figures), "p99_ms": max(one["p99_ms"] for one in figures),
-                  "cores_used": {name: round(used / spent.elapsed, 2) for name, used in spent.seconds.items()}}
-        for name in before[0]:
+                  "cpu_us_per_connect": {name: round(used * 1e6 / requests) for name, used in spent.seconds.items()}}
+        for name in before[0] if self.database else []:
             result[f"{name}_per_connect"] = round(
                 sum(now[name] - then[name] for now, then in zip(after, before)) / requests, 2)
         if keys == 0:
@@ -90,9 +94,6 @@ class Side:
 
     def held(self, seconds):
         return self.measure(seconds, 0, 1)
-
-    def new(self, seconds):
-        return self.measure(seconds, 1, 0)
 
 
 @contextlib.contextmanager
@@ -110,10 +111,11 @@ def side(directory, db, controllers, database=None, program=None, kind="lease"):
         name = db.rsplit("/", 1)[1]
 
         def count_ready():
-            if not database:
-                return 0
-            table, ready = ("backend", "last_status = 'ready'") if program else ("backend", "status = 50")
-            return database.execute(f"SELECT count(*) FROM {table} WHERE {ready}", database=name)[0][0]
+            ready = "SELECT count(*) FROM backend WHERE " + ("last_status = 'ready'" if program else "status = 50")
+            if database:
+                return database.execute(ready, database=name)[0][0]
+            with contextlib.closing(sqlite3.connect(db.removeprefix("sqlite:"), timeout=10)) as connection:
+                return connection.execute(ready).fetchone()[0]
 
         yield Side([address for address, _ in started], groups, count_ready, database)
 
@@ -133,38 +135,45 @@ def pgbench(database, directory, url, seconds):
     return {"connects_per_second": round(float(re.search(r"tps = ([\d.]+)", output)[1]))}
 
 
+def median(rounds):
+    """The round with the middle rate."""
+    return sorted(rounds, key=lambda one: one["connects_per_second"])[len(rounds) // 2]
+
+
+def rounds(running, seconds, name):
+    running.held(1)  # not counted
+    held = median([running.held(seconds) for _ in range(ROUNDS)])
+    # one after another: keys are new each time
+    new = median([running.measure(seconds, 1 + number * 1_000_000, 0) for number in range(ROUNDS)])
+    return {name.format("held_key"): held, name.format("new_keys"): new}
+
+
 def measure(directory, seconds):
     sides = {}
     with Database() as database:
-        for count, suffix in ((1, ""), (2, "_two_controllers")):
-            url = database.new_database()
-            with side(directory, url, count, database) as running:
-                running.held(1)  # not counted
-                sides["held_key" + suffix] = running.held(seconds)
-                sides["new_keys" + suffix] = running.new(seconds)
-            if count == 1:
-                sides["pgbench"] = pgbench(database, directory, url, seconds)
+        url = database.new_database()
+        with side(directory, url, 1, database) as running:
+            sides |= rounds(running, seconds, "{}")
+        sides["pgbench"] = median([pgbench(database, directory, url, seconds) for _ in range(ROUNDS)])
+        with side(directory, database.new_database(), 2, database) as running:
+            sides |= rounds(running, seconds, "{}_two_controllers")
         if ORIGINAL:
             with side(directory, database.new_database(), 1, database, ORIGINAL, "keys") as running:
-                running.held(1)  # not counted
-                sides["original_held_key"] = running.held(seconds)
-                sides["original_new_keys"] = running.new(seconds)
+                sides |= rounds(running, seconds, "original_{}")
     with side(directory, f"sqlite:{directory}/plane.db", 1) as running:
-        running.held(1)  # not counted
-        sides["sqlite_held_key"] = running.held(seconds)
-        sides["sqlite_new_keys"] = running.new(seconds)
+        sides |= rounds(running, seconds, "sqlite_{}")
     return sides
 
 
 def main():
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 4
     subprocess.run([str(ROOT / "tools" / "packages.sh"), "bench"], check=True)
     with tempfile.TemporaryDirectory(prefix="plane-bench-") as name:
         sides = measure(pathlib.Path(name), seconds)
     for side_name, figures in sides.items():
         more = {key: value for key, value in figures.items() if key != "connects_per_second"}
         print(f"{side_name:26} {figures['connects_per_second']:6} connects/s", json.dumps(more)[1:-1].replace('"', ""))
-    result = {"benchmark": "connect-postgres", **sides, "connections": CONNECTIONS, "cores": os.cpu_count(),
+    result = {"benchmark": "connect-postgres", **sides, "connections": CONNECTIONS, "rounds": ROUNDS, "cores": os.cpu_count(),
               "kernel": platform.release()}
     rate = {side_name: figures["connects_per_second"] for side_name, figures in sides.items()}
     result["held_key_to_pgbench"] = round(rate["held_key"] / rate["pgbench"], 2)
