@@ -12,7 +12,7 @@ PREFIX ?= /usr/local
 export PATH := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 .PHONY: all examples run test test-faults test-original soak security-table test-threads coverage fuzz model lint bench bench-coldstart bench-connect bench-proxy \
-  bench-density install clean
+  bench-density bench-scale install clean
 
 all: build/build.ninja
 	@ninja -C build --quiet
@@ -75,14 +75,18 @@ bench: bench-coldstart bench-connect bench-proxy bench-density
 bench-coldstart: all
 	@/usr/bin/python3 bench/coldstart.py
 
+# DB=postgres: on PostgreSQL, with one controller and with two
 bench-connect: all
-	@/usr/bin/python3 bench/connect.py
+	@/usr/bin/python3 bench/connect$(if $(filter postgres,$(DB)),_postgres).py
 
 bench-proxy: all
 	@/usr/bin/python3 bench/proxy.py
 
 bench-density: all
 	@/usr/bin/python3 bench/density.py
+
+bench-scale: all
+	@/usr/bin/python3 bench/scale.py
 
 install: all
 	install -D -m 755 build/plane $(DESTDIR)$(PREFIX)/bin/plane

@@ -20,11 +20,11 @@ struct message_job {
 	struct plane_drone_session *drone;
 	json_t *json; /* the message borrows from it */
 	struct plane_drone_message message;
-	bool is_stored;  /* event, together with one before it */
+	bool is_stored;  /* event or acknowledgement, together with one before it */
 	bool is_renewed; /* renewal */
 };
 
-#define REPORTS_MAX 64 /* in one transaction */
+#define TOGETHER_MAX 256 /* in one transaction */
 
 static struct plane_controller *controller_of(const struct message_job *job)
 {
@@ -49,32 +49,36 @@ static enum plane_job_result run_heartbeat(struct message_job *job)
 	return PLANE_JOB_DONE; /* the next one is near */
 }
 
-/* This event and those that wait right behind it. */
-static size_t gather(struct message_job *first, struct message_job *jobs[REPORTS_MAX],
-	struct plane_store_report reports[REPORTS_MAX])
+/* This message and those of its kind that wait behind it. Between them may be what can as well be
+ * done after them: no event depends on an acknowledgement or a heartbeat, nor the other way. */
+static size_t gather(struct message_job *first, struct message_job *jobs[TOGETHER_MAX])
 {
 	size_t count = 0;
 	struct plane_job *next = &first->base;
-	for (; next && count < REPORTS_MAX; next = next->next) {
+	for (; next && count < TOGETHER_MAX && next->run == first->base.run; next = next->next) {
 		struct message_job *job = (struct message_job *)next;
-		if (next->run != first->base.run || job->message.kind != PLANE_DRONE_BACKEND_EVENT)
+		enum plane_drone_message_kind kind = job->message.kind;
+		if (kind == first->message.kind && !job->is_stored)
+			jobs[count++] = job;
+		else if (kind != PLANE_DRONE_BACKEND_EVENT && kind != PLANE_DRONE_ACK_ACTION &&
+			 kind != PLANE_DRONE_HEARTBEAT)
 			break;
-		jobs[count] = job;
-		reports[count++] = (struct plane_store_report){ .backend = job->message.backend,
-			.state = &job->message.state };
 	}
 	return count;
 }
 
 static enum plane_job_result run_event(struct message_job *job)
 {
-	struct message_job *jobs[REPORTS_MAX];
-	struct plane_store_report reports[REPORTS_MAX];
+	struct message_job *jobs[TOGETHER_MAX];
+	struct plane_store_report reports[TOGETHER_MAX];
 	struct plane_controller *controller = controller_of(job);
 	struct plane_error err = { 0 };
 	if (job->is_stored)
 		return PLANE_JOB_DONE;
-	size_t count = gather(job, jobs, reports);
+	size_t count = gather(job, jobs);
+	for (size_t i = 0; i < count; i++)
+		reports[i] = (struct plane_store_report){ .backend = jobs[i]->message.backend,
+			.state = &jobs[i]->message.state };
 	if (plane_store_backend_update(
 		    controller->store, job->drone->base.node_id, reports, count, &err) < 0)
 		return retry(job, "backend events", &err);
@@ -93,10 +97,19 @@ static enum plane_job_result run_event(struct message_job *job)
 
 static enum plane_job_result run_ack(struct message_job *job)
 {
+	struct message_job *jobs[TOGETHER_MAX];
+	const char *action_ids[TOGETHER_MAX] = { NULL };
 	struct plane_error err = { 0 };
-	if (plane_store_action_ack(controller_of(job)->store, job->message.action_id,
+	if (job->is_stored)
+		return PLANE_JOB_DONE;
+	size_t count = gather(job, jobs);
+	for (size_t i = 0; i < count; i++)
+		action_ids[i] = jobs[i]->message.action_id;
+	if (plane_store_actions_ack(controller_of(job)->store, action_ids, count,
 		    job->drone->base.node_id, &err) < 0)
-		return retry(job, "acknowledgement", &err);
+		return retry(job, "acknowledgements", &err);
+	for (size_t i = 0; i < count; i++)
+		jobs[i]->is_stored = true;
 	return PLANE_JOB_DONE;
 }
 

@@ -21,7 +21,35 @@ struct message_job {
 	struct plane_proxy_message message;
 	struct plane_store_revocations revocations;
 	bool is_accepted; /* keep-alive: the backend lives; certificates: as answered */
+	bool is_stored;   /* keep-alive, together with one before it */
 };
+
+#define TOGETHER_MAX 256 /* keep-alives in one transaction */
+
+static enum plane_job_result run_message(struct plane_job *base);
+
+/* This one and those that wait right behind it. They come again: a failure is only logged. */
+static int keep_alive(struct message_job *first, struct plane_error *err)
+{
+	struct message_job *jobs[TOGETHER_MAX];
+	const char *backends[TOGETHER_MAX] = { NULL };
+	bool is_alive[TOGETHER_MAX];
+	size_t count = 0;
+	struct plane_job *next = &first->base;
+	for (; next && count < TOGETHER_MAX && next->run == run_message; next = next->next) {
+		struct message_job *job = (struct message_job *)next;
+		if (job->message.kind != PLANE_PROXY_KEEP_ALIVE)
+			break;
+		jobs[count] = job;
+		job->is_stored = job->is_accepted = true; /* unless the store knows better */
+		backends[count++] = job->message.backend;
+	}
+	int result = plane_store_backends_keep_alive(
+		first->proxy->base.controller->store, backends, count, is_alive, err);
+	for (size_t i = 0; i < count && result == 0; i++)
+		jobs[i]->is_accepted = is_alive[i];
+	return result;
+}
 
 static enum plane_job_result run_message(struct plane_job *base)
 {
@@ -32,9 +60,7 @@ static enum plane_job_result run_message(struct plane_job *base)
 	int result = 0;
 	switch (job->message.kind) {
 	case PLANE_PROXY_KEEP_ALIVE:
-		job->is_accepted = true; /* unless the store knows better */
-		result = plane_store_backend_keep_alive(
-			store, job->message.backend, &job->is_accepted, &err);
+		result = job->is_stored ? 0 : keep_alive(job, &err);
 		break;
 	case PLANE_PROXY_CERT_LEASE_REQUEST:
 		result = plane_store_cert_lease(store, session->cluster, session->node_id,

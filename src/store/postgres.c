@@ -9,41 +9,18 @@
 
 #define SCHEMA_VERSION 1
 #define MIGRATE_TIMEOUT_MS 600000
-/* "plane" in ASCII: the advisory lock of those who change the schema or the sequence. */
-#define LOCK "482955325029"
-
-/* Tokens follow the time, so that a copy of the database that has missed the last ones gives out
- * greater ones all the same. Far from the present value nobody else's can come in between. */
-static const char lock_transaction[] = "SELECT pg_advisory_xact_lock(" LOCK ")";
-static const char advance_tokens[] = "SELECT setval('fencing_token', now_ms()) FROM fencing_token "
-				     "WHERE last_value < now_ms() - 10000";
-static const char read_time[] = "SELECT now_ms()";
-
-/* Two statements, because the second one must see what was done before the lock was given. */
 static int begin_watching(
 	struct plane_postgres_store *store, int64_t *since_ms, struct plane_error *err)
 {
-	struct plane_pg *pg = plane_pg_take(&store->pool, err);
-	if (!pg)
-		return -EAGAIN;
+	_cleanup_rows_ PGresult *rows = NULL;
 	long long outages = atomic_load(&store->pool.outages);
-	PGresult *rows[3];
-	int result = plane_pg_queue(pg, err, lock_transaction, "");
-	if (result == 0)
-		result = plane_pg_queue(pg, err, advance_tokens, "");
-	if (result == 0)
-		result = plane_pg_queue(pg, err, read_time, "");
-	if (result == 0)
-		result = plane_pg_flush(pg, rows, 3, err);
-	if (result == 0) {
-		*since_ms = plane_pg_int(rows[2], 0, 0);
-		atomic_store(&store->watching_since_ms, *since_ms);
-		atomic_store(&store->outages_seen, outages);
-		for (int i = 0; i < 3; i++)
-			PQclear(rows[i]);
-	}
-	plane_pg_give(&store->pool, pg);
-	return result;
+	int result = plane_pg_pool_run(&store->pool, &rows, NULL, err, "SELECT now_ms()", "");
+	if (result < 0)
+		return result;
+	*since_ms = plane_pg_int(rows, 0, 0);
+	atomic_store(&store->watching_since_ms, *since_ms);
+	atomic_store(&store->outages_seen, outages);
+	return 0;
 }
 
 int plane_postgres_watching_since(
@@ -91,8 +68,8 @@ static int upgrade(struct plane_pg *pg, struct plane_error *err)
 {
 	int64_t version = 0;
 	int result = plane_pg_script(pg,
-		"SET statement_timeout = 0; SET lock_timeout = 0; SELECT pg_advisory_lock(" LOCK
-		")",
+		"SET statement_timeout = 0; SET lock_timeout = 0; SELECT "
+		"pg_advisory_lock(" PLANE_POSTGRES_LOCK ")",
 		MIGRATE_TIMEOUT_MS, err);
 	if (result == 0)
 		result = read_version(pg, &version, err);
@@ -119,7 +96,10 @@ int plane_postgres_migrate(struct plane_store *base, struct plane_error *err)
 		result = check_version(version, err);
 	if (result == 0 && version < SCHEMA_VERSION)
 		result = upgrade(&own, err);
+	if (result == 0)
+		result = plane_postgres_check_server(&own, err);
 	plane_pg_close(&own);
+	store->pool.on_connected = plane_postgres_check_server;
 	if (result == 0)
 		result = begin_watching(store, &since_ms, err);
 	return result < 0 ? plane_error_prefix(err, "migrate") : 0;
@@ -182,13 +162,13 @@ static const struct plane_store_impl postgres_impl = {
 	.spawn = plane_postgres_spawn,
 	.backend_find = plane_postgres_backend_find,
 	.backend_update = plane_postgres_backend_update,
-	.backend_keep_alive = plane_postgres_backend_keep_alive,
+	.backends_keep_alive = plane_postgres_backends_keep_alive,
 	.backend_history = plane_postgres_backend_history,
 	.route_find = plane_postgres_route_find,
 	.backend_list = plane_postgres_backend_list,
 	.key_list = plane_postgres_key_list,
 	.actions_pending = plane_postgres_actions_pending,
-	.action_ack = plane_postgres_action_ack,
+	.actions_ack = plane_postgres_actions_ack,
 	.terminate = plane_postgres_terminate,
 	.sweep_candidates = plane_postgres_sweep_candidates,
 	.mark_lost = plane_postgres_mark_lost,

@@ -13,7 +13,11 @@ struct plane_postgres_store {
 	 * database was away is not held against them. */
 	atomic_llong watching_since_ms;
 	atomic_llong outages_seen;
+	atomic_bool may_forget; /* what plane_postgres_note_replication was last told */
 };
+
+/* "plane" in ASCII: the advisory lock of those who change the schema or the sequence. */
+#define PLANE_POSTGRES_LOCK "482955325029"
 
 #define PLANE_POSTGRES_STORE(store) ((struct plane_postgres_store *)(store))
 
@@ -23,6 +27,20 @@ struct plane_store *plane_postgres_store_open(const char *url, struct plane_erro
 /** When this process last began to watch; asks the database after an outage. */
 int plane_postgres_watching_since(
 	struct plane_postgres_store *store, int64_t *since_ms, struct plane_error *err);
+
+/**
+ * Which server is this? After a failover or a restore, and whenever the clock is ahead, fencing
+ * tokens go on from a number that no earlier server has given out. For each new connection before
+ * its first use; one round trip when all is as it was.
+ */
+int plane_postgres_check_server(struct plane_pg *pg, struct plane_error *err);
+/* May a failover forget what callers were told? */
+#define PLANE_POSTGRES_MAY_FORGET                                                                  \
+	"(current_setting('synchronous_standby_names') = '' OR "                                   \
+	"current_setting('synchronous_commit') IN ('off', 'local')) AND EXISTS (SELECT 1 FROM "    \
+	"pg_stat_replication)"
+/** Logs a warning when that has begun to be so. */
+void plane_postgres_note_replication(struct plane_postgres_store *store, bool may_forget);
 
 /* Is the lease of key `k` with drone `d` unbroken? Epochs only grow, so that a snapshot in which
  * the drone's is older than the key's says nothing against the key. */
@@ -60,7 +78,7 @@ PLANE_POSTGRES_FUNCTION(cleanup_tokens);
 /* postgres_backends.c */
 PLANE_POSTGRES_FUNCTION(backend_find);
 PLANE_POSTGRES_FUNCTION(backend_update);
-PLANE_POSTGRES_FUNCTION(backend_keep_alive);
+PLANE_POSTGRES_FUNCTION(backends_keep_alive);
 PLANE_POSTGRES_FUNCTION(backend_history);
 PLANE_POSTGRES_FUNCTION(cleanup_backends);
 /* postgres_lists.c */
@@ -69,7 +87,7 @@ PLANE_POSTGRES_FUNCTION(backend_list);
 PLANE_POSTGRES_FUNCTION(key_list);
 /* postgres_orders.c */
 PLANE_POSTGRES_FUNCTION(actions_pending);
-PLANE_POSTGRES_FUNCTION(action_ack);
+PLANE_POSTGRES_FUNCTION(actions_ack);
 PLANE_POSTGRES_FUNCTION(terminate);
 PLANE_POSTGRES_FUNCTION(sweep_candidates);
 PLANE_POSTGRES_FUNCTION(mark_lost);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/buffer.h"
 #include "base/json.h"
 #include "store/postgres.h"
 
@@ -27,71 +28,107 @@ int plane_postgres_backend_find(struct plane_store *base, const char *backend,
 	return 0;
 }
 
-/* Idleness is counted from the moment on which it can be used: 50 is ready. */
-#define CHANGE                                                                                     \
-	"WITH changed AS (UPDATE backend SET status = $3, state = $4, state_at = now_ms(), "       \
-	"last_keepalive_at = CASE WHEN $3 <= 50 THEN now_ms() ELSE last_keepalive_at END WHERE "   \
-	"id = $1 AND drone_id = $2 AND status < $3 RETURNING id, state_at), logged AS (INSERT "    \
-	"INTO backend_state (backend, state, created_at) SELECT id, $4, state_at FROM changed)"
-static const char change_state[] = CHANGE " SELECT state_at FROM changed";
-/* What is ended holds no key, has no users, and no order to its drone counts any more. */
-static const char end_backend[] =
-	CHANGE ", freed AS (DELETE FROM backend_key k USING changed WHERE k.backend = changed.id), "
-	       "closed AS (DELETE FROM token t USING changed WHERE t.backend = changed.id), "
-	       "voided AS (UPDATE action a SET acked_at = now_ms() FROM changed WHERE a.backend = "
-	       "changed.id AND acked_at IS NULL) SELECT state_at FROM changed";
+/* All reports in one statement, judged one after another: each must be a step forward from the
+ * state of its backend and from the reports on it before. The rows are locked in the order of their
+ * names, so that no two of these wait for each other. Idleness is counted from the moment on which
+ * a backend can be used: 50 is ready. What is ended holds no key, has no users, and no order to its
+ * drone counts any more. */
+static const char update_backends[] =
+	"WITH told AS MATERIALIZED (SELECT * FROM unnest($2::text[], $3::smallint[], $4::text[]) "
+	"WITH ORDINALITY AS t (backend, status, state, number)), "
+	"found AS MATERIALIZED (SELECT id, status FROM backend WHERE id = ANY ($2::text[]) AND "
+	"drone_id = $1 ORDER BY id FOR NO KEY UPDATE), "
+	"judged AS (SELECT told.*, found.status AS stored, max(told.status) OVER (PARTITION BY "
+	"told.backend ORDER BY number ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before "
+	"FROM told JOIN found ON found.id = told.backend), "
+	"changes AS MATERIALIZED (SELECT backend, status, state, number FROM judged WHERE status > "
+	"greatest(stored, before)), "
+	"last AS MATERIALIZED (SELECT DISTINCT ON (backend) backend, status, state FROM changes "
+	"ORDER BY backend, number DESC), "
+	"changed AS (UPDATE backend b SET status = last.status, state = last.state, state_at = "
+	"now_ms(), last_keepalive_at = CASE WHEN last.status <= 50 THEN now_ms() ELSE "
+	"last_keepalive_at END FROM last WHERE b.id = last.backend), "
+	"logged AS (INSERT INTO backend_state (backend, state, created_at) SELECT backend, state, "
+	"now_ms() FROM changes ORDER BY number), "
+	"ended AS MATERIALIZED (SELECT backend FROM last WHERE status = 70), "
+	"freed AS (DELETE FROM backend_key k USING ended WHERE k.backend = ended.backend), "
+	"closed AS (DELETE FROM token t USING ended WHERE t.backend = ended.backend), "
+	"voided AS (UPDATE action a SET acked_at = now_ms() FROM ended WHERE a.backend = "
+	"ended.backend AND acked_at IS NULL) "
+	"SELECT number, now_ms() FROM changes";
 
-static int queue_report(struct plane_pg *pg, int64_t node_id,
-	const struct plane_store_report *report, struct plane_error *err)
+/* The parameters: arrays of names, of statuses and of states as JSON. */
+static void write_reports(const struct plane_store_report *reports, size_t count,
+	struct plane_buffer *names, struct plane_buffer *statuses, struct plane_buffer *states)
 {
-	_cleanup_json_ json_t *json = plane_backend_state_write(report->state);
-	_cleanup_free_ char *text = plane_json_dump(json);
-	return plane_pg_queue(pg, err,
-		report->state->status == PLANE_TERMINATED ? end_backend : change_state, "tiit",
-		report->backend, node_id, (int64_t)report->state->status, text);
-}
-
-static int update_all(struct plane_pg *pg, int64_t node_id, struct plane_store_report *reports,
-	size_t count, struct plane_error *err)
-{
-	_cleanup_free_ PGresult **rows = plane_alloc_zero(count + 1, sizeof(PGresult *));
-	int result = 0;
-	for (size_t i = 0; i < count && result == 0; i++)
-		result = queue_report(pg, node_id, &reports[i], err);
-	if (result == 0)
-		result = plane_pg_flush(pg, rows, count, err);
-	for (size_t i = 0; i < count && result == 0; i++) {
-		reports[i].is_changed = PQntuples(rows[i]) > 0;
-		reports[i].time_ms = reports[i].is_changed ? plane_pg_int(rows[i], 0, 0) : 0;
-		PQclear(rows[i]);
+	_cleanup_free_ const char **backends = plane_alloc_zero(count + 1, sizeof(*backends));
+	_cleanup_free_ char **texts = plane_alloc_zero(count + 1, sizeof(*texts));
+	for (size_t i = 0; i < count; i++) {
+		_cleanup_json_ json_t *json = plane_backend_state_write(reports[i].state);
+		backends[i] = reports[i].backend;
+		texts[i] = plane_json_dump(json);
+		plane_buffer_addf(statuses, "%c%d", i ? ',' : '{', (int)reports[i].state->status);
 	}
-	return result;
+	plane_buffer_add_text(statuses, count ? "}" : "{}");
+	plane_pg_add_array(names, backends, count);
+	plane_pg_add_array(states, (const char *const *)texts, count);
+	for (size_t i = 0; i < count; i++)
+		free(texts[i]);
 }
 
 int plane_postgres_backend_update(struct plane_store *base, int64_t node_id,
 	struct plane_store_report *reports, size_t count, struct plane_error *err)
 {
-	struct plane_pg_pool *pool = &PLANE_POSTGRES_STORE(base)->pool;
-	struct plane_pg *pg = plane_pg_take(pool, err);
-	if (!pg)
-		return -EAGAIN;
-	int result = update_all(pg, node_id, reports, count, err);
-	plane_pg_give(pool, pg);
-	return result;
+	_cleanup_rows_ PGresult *rows = NULL;
+	struct plane_buffer names = { 0 }, statuses = { 0 }, states = { 0 };
+	write_reports(reports, count, &names, &statuses, &states);
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		update_backends, "ittt", node_id, plane_buffer_text(&names),
+		plane_buffer_text(&statuses), plane_buffer_text(&states));
+	plane_buffer_finish(&names);
+	plane_buffer_finish(&statuses);
+	plane_buffer_finish(&states);
+	if (result < 0)
+		return result;
+	for (size_t i = 0; i < count; i++) {
+		reports[i].is_changed = false;
+		reports[i].time_ms = 0;
+	}
+	for (int row = 0; row < PQntuples(rows); row++) {
+		struct plane_store_report *report = &reports[plane_pg_int(rows, row, 0) - 1];
+		report->is_changed = true;
+		report->time_ms = plane_pg_int(rows, row, 1);
+	}
+	return 0;
 }
 
-/* Need not survive the server's death: the next one comes soon. */
-int plane_postgres_backend_keep_alive(
-	struct plane_store *base, const char *backend, bool *is_alive, struct plane_error *err)
+/* Nothing is written for those that no idleness ends. Need not survive the server's death: the next
+ * ones come soon. */
+static const char keep_alive[] =
+	"WITH alive AS MATERIALIZED (SELECT number FROM unnest($1::text[]) WITH ORDINALITY AS t "
+	"(name, number) JOIN backend ON id = name WHERE status < 70), "
+	"used AS MATERIALIZED (SELECT id FROM backend WHERE id = ANY ($1::text[]) AND status < 70 "
+	"AND max_idle_ms IS NOT NULL AND set_config('synchronous_commit', 'off', true) = 'off' "
+	"ORDER BY id FOR NO KEY UPDATE), "
+	"changed AS (UPDATE backend b SET last_keepalive_at = now_ms() FROM used WHERE b.id = "
+	"used.id) SELECT number FROM alive";
+
+int plane_postgres_backends_keep_alive(struct plane_store *base, const char *const *backends,
+	size_t count, bool *is_alive, struct plane_error *err)
 {
-	int64_t changed = 0;
-	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, &changed, err,
-		"UPDATE backend SET last_keepalive_at = now_ms() WHERE id = $1 AND status < 70 AND "
-		"set_config('synchronous_commit', 'off', true) = 'off'",
-		"t", backend);
-	if (result == 0)
-		*is_alive = changed > 0;
-	return result;
+	_cleanup_rows_ PGresult *rows = NULL;
+	struct plane_buffer names = { 0 };
+	plane_pg_add_array(&names, backends, count);
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		keep_alive, "t", plane_buffer_text(&names));
+	plane_buffer_finish(&names);
+	if (result < 0)
+		return result;
+	for (size_t i = 0; i < count; i++)
+		is_alive[i] = false;
+	for (int row = 0; row < PQntuples(rows); row++)
+		is_alive[plane_pg_int(rows, row, 0) - 1] = true;
+	return 0;
 }
 
 int plane_postgres_backend_history(struct plane_store *base, const char *backend,

@@ -27,6 +27,8 @@ static const struct {
 	{ "28", -EACCES },
 	{ "53100", -ENOSPC },
 	{ "08", -EAGAIN },
+	{ "40001", -EDEADLK },
+	{ "40P01", -EDEADLK },
 	{ "40", -EAGAIN },
 	{ "53", -EAGAIN },
 	{ "55P03", -EAGAIN },
@@ -399,6 +401,28 @@ int plane_pg_connect(struct plane_pg *pg, const char *url, const char *origin,
 }
 
 /* ---- values ---- */
+
+void plane_pg_add_quoted(struct plane_buffer *literal, const char *text)
+{
+	plane_buffer_add_text(literal, "\"");
+	for (size_t plain; text[plain = strcspn(text, "\"\\")]; text += plain + 1) {
+		plane_buffer_add(literal, text, plain);
+		plane_buffer_add_text(literal, "\\");
+		plane_buffer_add(literal, text + plain, 1);
+	}
+	plane_buffer_add_text(literal, text);
+	plane_buffer_add_text(literal, "\"");
+}
+
+void plane_pg_add_array(struct plane_buffer *literal, const char *const *texts, size_t count)
+{
+	plane_buffer_add_text(literal, "{");
+	for (size_t i = 0; i < count; i++) {
+		plane_buffer_add_text(literal, i ? "," : "");
+		plane_pg_add_quoted(literal, texts[i]);
+	}
+	plane_buffer_add_text(literal, "}");
+}
 
 const char *plane_pg_text(const PGresult *rows, int row, int column)
 {

@@ -13,6 +13,7 @@
 
 #include <libpq-fe.h>
 
+#include "base/buffer.h"
 #include "base/error.h"
 
 #define PLANE_PG_STATEMENTS_MAX 128
@@ -59,8 +60,9 @@ int plane_pg_queue(
  * Runs what is queued in one transaction and one round trip: all of it is committed, or nothing.
  * `results` (may be NULL) has room for `count` results, in order, which the caller clears with
  * PQclear; it is untouched on failure. Codes: -EEXIST a unique constraint, -ENOENT a foreign key,
- * -EACCES no right, -ENOSPC, -EAGAIN: the database is not there, did not answer in time or asks to
- * try again (what became of the transaction may be unknown), -EIO others.
+ * -EACCES no right, -ENOSPC, -EDEADLK: rolled back for the sake of another transaction, worth doing
+ * again, -EAGAIN: the database is not there or did not answer in time (what became of the
+ * transaction may be unknown), -EIO others.
  */
 int plane_pg_flush(struct plane_pg *pg, PGresult **results, size_t count, struct plane_error *err);
 /** One statement by itself. `*rows` (may be NULL) is the caller's to PQclear; `*changed` (may be
@@ -77,6 +79,11 @@ int plane_pg_script(struct plane_pg *pg, const char *sql, int timeout_ms, struct
 /** Waits up to `timeout_ms` for input on the connection or on `wake_fd` (-1: none), then reads
  *  what came, so that PQnotifies has it. 0, or -EAGAIN when the connection is lost. */
 int plane_pg_wait(struct plane_pg *pg, int wake_fd, int timeout_ms, struct plane_error *err);
+
+/** Adds a text as an element of the literal of an array (PostgreSQL manual, 8.15.2). */
+void plane_pg_add_quoted(struct plane_buffer *literal, const char *text);
+/** Adds the literal of an array of texts, to be a parameter of kind 't'. */
+void plane_pg_add_array(struct plane_buffer *literal, const char *const *texts, size_t count);
 
 /* Values of a result; for NULL: "", -1, false. Texts live as long as the result. */
 const char *plane_pg_text(const PGresult *rows, int row, int column);
@@ -112,6 +119,9 @@ struct plane_pg_pool {
 	int retry_pause_ms;
 	struct plane_error outage_error;
 	atomic_llong outages; /* how many have ended */
+	/* What is done with each new connection before anybody gets it; NULL: nothing. Set while
+	 * only one thread uses the pool. */
+	int (*on_connected)(struct plane_pg *pg, struct plane_error *err);
 };
 
 /** Connects once, so that a wrong URL is told at once. */
@@ -123,6 +133,13 @@ struct plane_pg *plane_pg_take(struct plane_pg_pool *pool, struct plane_error *e
 /** Broken ones are closed. NULL is fine. */
 void plane_pg_give(struct plane_pg_pool *pool, struct plane_pg *pg);
 
+/**
+ * Calls `transaction` with a connection of the pool, again when it ends with -EDEADLK; after
+ * several times that is -EAGAIN.
+ */
+int plane_pg_pool_call(struct plane_pg_pool *pool,
+	int (*transaction)(struct plane_pg *pg, void *data, struct plane_error *err), void *data,
+	struct plane_error *err);
 /** As plane_pg_run, on a connection of the pool. */
 int plane_pg_pool_run(struct plane_pg_pool *pool, PGresult **rows, int64_t *changed,
 	struct plane_error *err, const char *sql, const char *format, ...);

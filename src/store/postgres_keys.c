@@ -80,19 +80,6 @@ int plane_postgres_connect(struct plane_store *base, const struct plane_store_co
 	return 0;
 }
 
-/* An array literal: names hold no characters that mean something in one. */
-static void write_array(struct plane_buffer *text, const char *const *names, size_t count)
-{
-	plane_buffer_add_text(text, "{");
-	for (size_t i = 0; i < count; i++) {
-		plane_buffer_addf(text, "%s\"", i ? "," : "");
-		for (const char *c = names[i]; *c; c++)
-			plane_buffer_addf(text, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
-		plane_buffer_add_text(text, "\"");
-	}
-	plane_buffer_add_text(text, "}");
-}
-
 /* The rows are locked in the order of their names, so that two of these never wait for each
  * other. */
 int plane_postgres_keys_renew(struct plane_store *base, const char *const *backends, size_t count,
@@ -100,7 +87,7 @@ int plane_postgres_keys_renew(struct plane_store *base, const char *const *backe
 {
 	_cleanup_rows_ PGresult *rows = NULL;
 	struct plane_buffer names = { 0 };
-	write_array(&names, backends, count);
+	plane_pg_add_array(&names, backends, count);
 	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
 		"WITH mine AS MATERIALIZED (SELECT namespace, name FROM backend_key WHERE backend "
 		"= ANY ($1::text[]) AND drone_id = $2 AND lease_epoch IS NULL ORDER BY backend FOR "

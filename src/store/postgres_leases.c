@@ -42,14 +42,6 @@ struct columns {
 	struct plane_buffer drones, epochs, after, journals, times;
 };
 
-static void add_text(struct plane_buffer *column, const char *text)
-{
-	plane_buffer_add_text(column, "\"");
-	for (; *text; text++)
-		plane_buffer_addf(column, *text == '"' || *text == '\\' ? "\\%c" : "%c", *text);
-	plane_buffer_add_text(column, "\"");
-}
-
 static void write_columns(
 	struct columns *columns, const struct plane_store_renewal *renewals, size_t count)
 {
@@ -63,7 +55,7 @@ static void write_columns(
 		plane_buffer_addf(&columns->epochs, "%lld", (long long)renewal->epoch);
 		plane_buffer_addf(&columns->after, "%lld",
 			(long long)(renewal->epoch ? renewal->epoch - 1 : renewal->last_epoch));
-		add_text(&columns->journals, renewal->journal);
+		plane_pg_add_quoted(&columns->journals, renewal->journal);
 		plane_buffer_addf(&columns->times, "%lld", (long long)renewal->local_time_ms);
 	}
 	for (size_t c = 0; c < sizeof(all) / sizeof(all[0]); c++)

@@ -10,10 +10,16 @@
 int plane_postgres_controller_heartbeat(
 	struct plane_store *base, const char *name, struct plane_error *err)
 {
-	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
+	struct plane_postgres_store *store = PLANE_POSTGRES_STORE(base);
+	_cleanup_rows_ PGresult *rows = NULL;
+	int result = plane_pg_pool_run(&store->pool, &rows, NULL, err,
 		"INSERT INTO controller VALUES ($1, true, now_ms()) ON CONFLICT (name) DO UPDATE "
-		"SET is_online = true, last_heartbeat_at = excluded.last_heartbeat_at",
+		"SET is_online = true, last_heartbeat_at = excluded.last_heartbeat_at "
+		"RETURNING " PLANE_POSTGRES_MAY_FORGET,
 		"t", name);
+	if (result == 0)
+		plane_postgres_note_replication(store, plane_pg_bool(rows, 0, 0));
+	return result;
 }
 
 int plane_postgres_controller_offline(

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/buffer.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "store/postgres.h"
@@ -35,15 +36,22 @@ int plane_postgres_actions_pending(struct plane_store *base, int64_t node_id, si
 	return 0;
 }
 
-/* Need not survive the server's death: the order is repeated then. */
-int plane_postgres_action_ack(
-	struct plane_store *base, const char *action_id, int64_t node_id, struct plane_error *err)
+/* Need not survive the server's death: the orders are repeated then. The rows are locked in the
+ * order of their numbers, so that no two of these wait for each other. */
+int plane_postgres_actions_ack(struct plane_store *base, const char *const *action_ids,
+	size_t count, int64_t node_id, struct plane_error *err)
 {
-	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
-		"UPDATE action SET acked_at = now_ms() WHERE id = $1 AND drone_id = $2 AND "
-		"acked_at "
-		"IS NULL AND set_config('synchronous_commit', 'off', true) = 'off'",
-		"ti", action_id, node_id);
+	struct plane_buffer ids = { 0 };
+	plane_pg_add_array(&ids, action_ids, count);
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
+		"WITH told AS MATERIALIZED (SELECT sequence FROM action WHERE id = ANY "
+		"($1::text[]) AND drone_id = $2 AND acked_at IS NULL AND "
+		"set_config('synchronous_commit', 'off', true) = 'off' ORDER BY sequence FOR "
+		"UPDATE) UPDATE action a SET acked_at = now_ms() FROM told WHERE a.sequence = "
+		"told.sequence",
+		"ti", plane_buffer_text(&ids), node_id);
+	plane_buffer_finish(&ids);
+	return result;
 }
 
 /* The backend's row is locked: two that come at once do not both order, and none orders what has
@@ -58,37 +66,41 @@ static const char order_end[] = "INSERT INTO action (id, backend, drone_id, kind
 				"WHERE a.backend = b.id AND "
 				"a.kind = $3 AND acked_at IS NULL) RETURNING message";
 
-static int queue_order(struct plane_pg *pg, const char *backend, const char *action_id,
-	enum plane_termination_kind kind, enum plane_termination_reason reason,
-	struct plane_error *err)
+struct termination {
+	const char *backend, *action_id;
+	enum plane_termination_kind kind;
+	enum plane_termination_reason reason;
+	PGresult *rows[2];
+};
+
+static int order_termination(struct plane_pg *pg, void *data, struct plane_error *err)
 {
+	struct termination *termination = data;
 	struct plane_drone_order order = { .kind = PLANE_ORDER_TERMINATE,
-		.action_id = action_id,
-		.backend = backend,
-		.termination = kind,
-		.reason = reason };
+		.action_id = termination->action_id,
+		.backend = termination->backend,
+		.termination = termination->kind,
+		.reason = termination->reason };
 	_cleanup_json_ json_t *json = plane_drone_order_write(&order);
 	_cleanup_free_ char *text = plane_json_dump(json);
-	int result = plane_pg_queue(pg, err, lock_backend, "t", backend);
-	if (result < 0)
-		return result;
-	return plane_pg_queue(pg, err, order_end, "tttt", backend, action_id,
-		plane_termination_kind_text(kind), text);
+	int result = plane_pg_queue(pg, err, lock_backend, "t", termination->backend);
+	if (result == 0)
+		result = plane_pg_queue(pg, err, order_end, "tttt", termination->backend,
+			termination->action_id, plane_termination_kind_text(termination->kind),
+			text);
+	return result < 0 ? result : plane_pg_flush(pg, termination->rows, 2, err);
 }
 
 int plane_postgres_terminate(struct plane_store *base, const char *backend, const char *action_id,
 	enum plane_termination_kind kind, enum plane_termination_reason reason, int64_t *drone_id,
 	char **message, struct plane_error *err)
 {
-	struct plane_pg_pool *pool = &PLANE_POSTGRES_STORE(base)->pool;
-	PGresult *rows[2] = { NULL, NULL };
-	struct plane_pg *pg = plane_pg_take(pool, err);
-	if (!pg)
-		return -EAGAIN;
-	int result = queue_order(pg, backend, action_id, kind, reason, err);
-	if (result == 0)
-		result = plane_pg_flush(pg, rows, 2, err);
-	plane_pg_give(pool, pg);
+	struct termination termination = {
+		.backend = backend, .action_id = action_id, .kind = kind, .reason = reason
+	};
+	PGresult **rows = termination.rows;
+	int result = plane_pg_pool_call(
+		&PLANE_POSTGRES_STORE(base)->pool, order_termination, &termination, err);
 	if (result == 0 && PQntuples(rows[0]) == 0)
 		result = plane_error_set(err, -ENOENT, "there is no backend %s", backend);
 	if (result == 0) {

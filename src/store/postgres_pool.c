@@ -14,6 +14,7 @@
 
 #define RETRY_FIRST_MS 50
 #define RETRY_MAX_MS 1000
+#define TRIES 3 /* of a transaction that is rolled back for the sake of others */
 
 int plane_pg_pool_open(struct plane_pg_pool *pool, const char *url, struct plane_error *err)
 {
@@ -114,6 +115,16 @@ static void note_away(struct plane_pg_pool *pool, const struct plane_error *caus
 	pthread_cond_broadcast(&pool->changed);
 }
 
+static int connect_one(struct plane_pg_pool *pool, struct plane_pg *pg, struct plane_error *err)
+{
+	int result = plane_pg_connect(pg, pool->url, pool->origin, &pool->statistics, err);
+	if (result == 0 && pool->on_connected)
+		result = pool->on_connected(pg, err);
+	if (result < 0)
+		plane_pg_close(pg);
+	return result;
+}
+
 /* With the mutex held; lets go of it meanwhile. */
 static struct plane_pg *open_another(struct plane_pg_pool *pool)
 {
@@ -123,7 +134,7 @@ static struct plane_pg *open_another(struct plane_pg_pool *pool)
 	pool->open_count++;
 	pool->is_retrying = is_retry;
 	pthread_mutex_unlock(&pool->mutex);
-	int result = plane_pg_connect(pg, pool->url, pool->origin, &pool->statistics, &cause);
+	int result = connect_one(pool, pg, &cause);
 	pthread_mutex_lock(&pool->mutex);
 	if (is_retry)
 		pool->is_retrying = false;
@@ -195,16 +206,45 @@ void plane_pg_give(struct plane_pg_pool *pool, struct plane_pg *pg)
 	pthread_mutex_unlock(&pool->mutex);
 }
 
+/* Is there to be another try? When not, -EDEADLK is nobody's concern any more. */
+static bool may_repeat(int *result, int *tries, struct plane_error *err)
+{
+	if (*result != -EDEADLK)
+		return false;
+	if (++*tries < TRIES)
+		return true;
+	*result = err->code = -EAGAIN;
+	return false;
+}
+
+int plane_pg_pool_call(struct plane_pg_pool *pool,
+	int (*transaction)(struct plane_pg *pg, void *data, struct plane_error *err), void *data,
+	struct plane_error *err)
+{
+	int result, tries = 0;
+	do {
+		struct plane_pg *pg = plane_pg_take(pool, err);
+		if (!pg)
+			return -EAGAIN;
+		result = transaction(pg, data, err);
+		plane_pg_give(pool, pg);
+	} while (may_repeat(&result, &tries, err));
+	return result;
+}
+
 int plane_pg_pool_run(struct plane_pg_pool *pool, PGresult **rows, int64_t *changed,
 	struct plane_error *err, const char *sql, const char *format, ...)
 {
-	struct plane_pg *pg = plane_pg_take(pool, err);
-	if (!pg)
-		return -EAGAIN;
-	va_list args;
-	va_start(args, format);
-	int result = plane_pg_run_list(pg, rows, changed, err, sql, format, &args);
-	va_end(args);
-	plane_pg_give(pool, pg);
+	int result, tries = 0;
+	do {
+		struct plane_pg *pg = plane_pg_take(pool, err);
+		if (!pg)
+			return -EAGAIN;
+		va_list args;
+		va_start(args, format);
+		result = plane_pg_run_list(pg, rows, changed, err, sql, format, &args);
+		va_end(args);
+		plane_pg_give(pool, pg);
+	} while (may_repeat(&result, &tries, err));
 	return result;
 }

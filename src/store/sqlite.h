@@ -88,7 +88,7 @@ PLANE_STORE_FUNCTION(cleanup_tokens);
 /* sqlite_backends.c */
 PLANE_STORE_FUNCTION(backend_find);
 PLANE_STORE_FUNCTION(backend_update);
-PLANE_STORE_FUNCTION(backend_keep_alive);
+PLANE_STORE_FUNCTION(backends_keep_alive);
 PLANE_STORE_FUNCTION(backend_history);
 PLANE_STORE_FUNCTION(cleanup_backends);
 /* sqlite_lists.c */
@@ -97,7 +97,7 @@ PLANE_STORE_FUNCTION(backend_list);
 PLANE_STORE_FUNCTION(key_list);
 /* sqlite_orders.c */
 PLANE_STORE_FUNCTION(actions_pending);
-PLANE_STORE_FUNCTION(action_ack);
+PLANE_STORE_FUNCTION(actions_ack);
 PLANE_STORE_FUNCTION(terminate);
 PLANE_STORE_FUNCTION(sweep_candidates);
 PLANE_STORE_FUNCTION(mark_lost);

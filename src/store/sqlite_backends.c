@@ -103,19 +103,22 @@ int plane_sqlite_backend_update(struct plane_store *base, int64_t node_id,
 		       : plane_sqlite_end_relaxed(store, result, err);
 }
 
-int plane_sqlite_backend_keep_alive(
-	struct plane_store *base, const char *backend, bool *is_alive, struct plane_error *err)
+int plane_sqlite_backends_keep_alive(struct plane_store *base, const char *const *backends,
+	size_t count, bool *is_alive, struct plane_error *err)
 {
 	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
-	int64_t changed = 0;
-	if (plane_sqlite_begin_relaxed(store, err) < 0)
-		return err->code;
-	int result = plane_db_run(&store->writer, &changed, err,
-		"UPDATE backend SET last_keepalive_at = ? WHERE id = ? AND status < 70", "it",
-		plane_sqlite_now(store), backend);
+	_cleanup_free_ int64_t *changed = plane_alloc_zero(count + 1, sizeof(*changed));
+	int result = plane_sqlite_begin_relaxed(store, err);
+	if (result < 0)
+		return result;
+	int64_t now_ms = plane_sqlite_now(store);
+	for (size_t i = 0; i < count && result == 0; i++)
+		result = plane_db_run(&store->writer, &changed[i], err,
+			"UPDATE backend SET last_keepalive_at = ? WHERE id = ? AND status < 70",
+			"it", now_ms, backends[i]);
 	result = plane_sqlite_end_relaxed(store, result, err);
-	if (result == 0)
-		*is_alive = changed > 0;
+	for (size_t i = 0; i < count && result == 0; i++)
+		is_alive[i] = changed[i] > 0;
 	return result;
 }
 

@@ -40,15 +40,18 @@ int plane_sqlite_actions_pending(struct plane_store *base, int64_t node_id, size
 	return result;
 }
 
-int plane_sqlite_action_ack(
-	struct plane_store *base, const char *action_id, int64_t node_id, struct plane_error *err)
+int plane_sqlite_actions_ack(struct plane_store *base, const char *const *action_ids, size_t count,
+	int64_t node_id, struct plane_error *err)
 {
 	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
-	if (plane_sqlite_begin_relaxed(store, err) < 0)
-		return err->code;
-	int result = plane_db_run(&store->writer, NULL, err,
-		"UPDATE action SET acked_at = ? WHERE id = ? AND drone_id = ? AND acked_at IS NULL",
-		"iti", plane_sqlite_now(store), action_id, node_id);
+	int result = plane_sqlite_begin_relaxed(store, err);
+	if (result < 0)
+		return result;
+	for (size_t i = 0; i < count && result == 0; i++)
+		result = plane_db_run(&store->writer, NULL, err,
+			"UPDATE action SET acked_at = ? WHERE id = ? AND drone_id = ? AND acked_at "
+			"IS NULL",
+			"iti", plane_sqlite_now(store), action_ids[i], node_id);
 	return plane_sqlite_end_relaxed(store, result, err);
 }
 

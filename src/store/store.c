@@ -174,10 +174,10 @@ int plane_store_running_check(struct plane_store *store, int64_t node_id,
 	return store->impl->running_check(store, node_id, running, count, err);
 }
 
-int plane_store_backend_keep_alive(
-	struct plane_store *store, const char *backend, bool *is_alive, struct plane_error *err)
+int plane_store_backends_keep_alive(struct plane_store *store, const char *const *backends,
+	size_t count, bool *is_alive, struct plane_error *err)
 {
-	return store->impl->backend_keep_alive(store, backend, is_alive, err);
+	return store->impl->backends_keep_alive(store, backends, count, is_alive, err);
 }
 
 int plane_store_backend_history(struct plane_store *store, const char *backend,
@@ -211,10 +211,10 @@ int plane_store_actions_pending(struct plane_store *store, int64_t node_id, size
 	return store->impl->actions_pending(store, node_id, limit, actions, err);
 }
 
-int plane_store_action_ack(
-	struct plane_store *store, const char *action_id, int64_t node_id, struct plane_error *err)
+int plane_store_actions_ack(struct plane_store *store, const char *const *action_ids, size_t count,
+	int64_t node_id, struct plane_error *err)
 {
-	return store->impl->action_ack(store, action_id, node_id, err);
+	return store->impl->actions_ack(store, action_ids, count, node_id, err);
 }
 
 int plane_store_terminate(struct plane_store *store, const char *backend, const char *action_id,

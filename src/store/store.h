@@ -286,9 +286,10 @@ struct plane_store_running {
 };
 int plane_store_running_check(struct plane_store *store, int64_t node_id,
 	struct plane_store_running *running, size_t count, struct plane_error *err);
-/** The backend is in use. Relaxed. `*is_alive` is false when it is unknown or terminated. */
-int plane_store_backend_keep_alive(
-	struct plane_store *store, const char *backend, bool *is_alive, struct plane_error *err);
+/** The backends are in use. Relaxed. `is_alive[i]` is false when that one is unknown or terminated.
+ */
+int plane_store_backends_keep_alive(struct plane_store *store, const char *const *backends,
+	size_t count, bool *is_alive, struct plane_error *err);
 
 struct plane_store_history {
 	size_t count;
@@ -371,8 +372,8 @@ int plane_store_actions_pending(struct plane_store *store, int64_t node_id, size
 	struct plane_store_actions *actions, struct plane_error *err);
 void plane_store_actions_finish(struct plane_store_actions *actions);
 /** Relaxed: an order whose acknowledgement is lost is repeated, and drones know those they had. */
-int plane_store_action_ack(
-	struct plane_store *store, const char *action_id, int64_t node_id, struct plane_error *err);
+int plane_store_actions_ack(struct plane_store *store, const char *const *action_ids, size_t count,
+	int64_t node_id, struct plane_error *err);
 
 /**
  * Stores the order to end a backend. `*message` (the caller frees it) is NULL when there is nothing

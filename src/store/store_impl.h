@@ -50,8 +50,8 @@ struct plane_store_impl {
 		struct plane_store_report *reports, size_t count, struct plane_error *err);
 	int (*running_check)(struct plane_store *store, int64_t node_id,
 		struct plane_store_running *running, size_t count, struct plane_error *err);
-	int (*backend_keep_alive)(struct plane_store *store, const char *backend, bool *is_alive,
-		struct plane_error *err);
+	int (*backends_keep_alive)(struct plane_store *store, const char *const *backends,
+		size_t count, bool *is_alive, struct plane_error *err);
 	int (*backend_history)(struct plane_store *store, const char *backend,
 		struct plane_store_history *history, struct plane_error *err);
 	int (*route_find)(struct plane_store *store, const char *token, bool *is_found,
@@ -63,8 +63,8 @@ struct plane_store_impl {
 		struct plane_store_key_list *list, struct plane_error *err);
 	int (*actions_pending)(struct plane_store *store, int64_t node_id, size_t limit,
 		struct plane_store_actions *actions, struct plane_error *err);
-	int (*action_ack)(struct plane_store *store, const char *action_id, int64_t node_id,
-		struct plane_error *err);
+	int (*actions_ack)(struct plane_store *store, const char *const *action_ids, size_t count,
+		int64_t node_id, struct plane_error *err);
 	int (*terminate)(struct plane_store *store, const char *backend, const char *action_id,
 		enum plane_termination_kind kind, enum plane_termination_reason reason,
 		int64_t *drone_id, char **message, struct plane_error *err);

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 
 import psycopg2
 
@@ -25,6 +26,22 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def has_ended(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def until(condition, seconds=30):
+    """What `condition` gives once that is true."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return value
 
 
 class Postgres:
@@ -134,6 +151,15 @@ class Postgres:
         children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return [pid, *map(int, children)]
 
+    def kill(self):
+        """Ends all its processes at once, as when its machine is lost."""
+        pids = self.pids()
+        self.pause()  # so that none starts another one, or ends in order
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: all(has_ended(pid) for pid in pids))
+        (self.data / "postmaster.pid").unlink()
+
     def close(self):
         try:
             if self.is_running():
@@ -141,3 +167,33 @@ class Postgres:
                 self.stop("immediate")
         finally:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class Standby(Postgres):
+    """A streaming replica of `primary`, asynchronous unless the primary is told otherwise."""
+
+    def __init__(self, primary, **options):
+        self.primary = primary
+        super().__init__(**options)
+
+    def make_data(self):
+        as_postgres(BINARIES / "pg_basebackup", "-h", self.primary.address, "-p", self.primary.port, "-U", "postgres",
+                    "-D", self.data, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
+
+    def urls(self, database="postgres"):
+        """One for both."""
+        return (f"postgres://postgres@{self.primary.address}:{self.primary.port},{self.address}:{self.port}/{database}"
+                "?target_session_attrs=read-write")
+
+    def wait_caught_up(self):
+        place = self.primary.execute("SELECT pg_current_wal_lsn()")[0][0]
+        until(lambda: self.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", (place,)) == [(True,)])
+
+    def stop_receiving(self):
+        """It is behind from now on."""
+        self.execute("ALTER SYSTEM SET primary_conninfo = ''")
+        self.execute("SELECT pg_reload_conf()")
+        until(lambda: self.execute("SELECT count(*) FROM pg_stat_wal_receiver") == [(0,)])
+
+    def promote(self):
+        assert self.execute("SELECT pg_promote(true, 60)") == [(True,)]

@@ -626,6 +626,21 @@ def test_a_connect_does_not_wait_for_ever(controller):
     run(story())
 
 
+def test_a_burst_of_keep_alives_is_answered_for_each_backend(controller):
+    async def story():
+        async with drone(controller) as dr, proxy(controller) as px:
+            backend = (await controller.aconnect()).json()["backend_id"]
+            await dr.action()
+            names = [f"never-{i}" for i in range(600)]
+            for name in names:
+                await px.send({"KeepAlive": name})
+                await px.send({"KeepAlive": backend})
+            assert [await px.expect("BackendRemoved") for _ in names] == [{"backend": name} for name in names]
+            await px.silent(0.5)
+
+    run(story())
+
+
 def test_idle_backends_are_swept_once_and_kept_while_alive(controller):
     async def story():
         async with drone(controller) as dr, proxy(controller) as px:

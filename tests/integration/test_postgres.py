@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from postgres import Postgres, free_port
+from postgres import Postgres, Standby, free_port, until
 from test_controller import BUILD, CLUSTER, Controller, drone, error_of, run
 
 PLANE = BUILD / "plane"
@@ -33,14 +33,6 @@ def controller_on(db, directory):
         yield started
     finally:
         assert started.stop() == 0, (directory / "controller.log").read_text()[-4000:]
-
-
-def until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return value
 
 
 def answers(controller, expected):
@@ -90,41 +82,57 @@ def test_calls_to_a_database_that_does_not_answer_end_in_time(server, tmp_path):
     run(story())
 
 
+@contextlib.contextmanager
+def spawning(controller):
+    """Connects new keys in four threads; what was answered grows meanwhile: backends by key."""
+    answered, is_over, failures = {}, threading.Event(), []
+
+    def spawn(thread):
+        number = 0
+        while not is_over.is_set():
+            key = f"k{thread}-{number}"
+            answer = controller.connect(key)
+            if answer.status == 200:
+                answered[key] = answer.json()["backend_id"]
+                number += 1
+            elif error_of(answer) != AWAY:
+                failures.append(answer.body)
+                return
+
+    threads = [threading.Thread(target=spawn, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answered
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+
+
+def check_whole(server, answered):
+    """Each key of a backend, each backend of a state and an order: whatever was answered is there."""
+    stored = dict(server.execute("SELECT key_name, id FROM backend"))
+    assert {key: stored.get(key) for key in answered} == answered
+    for table in ("backend_key", "backend_state", "action"):
+        assert server.execute(f"SELECT count(*) FROM backend b WHERE NOT EXISTS "
+                              f"(SELECT 1 FROM {table} t WHERE t.backend = b.id)") == [(0,)]
+
+
 @pytest.mark.fault
 def test_a_crash_of_the_database_amid_spawns_leaves_nothing_half_done(server, tmp_path):
-    """Each key of a backend, each backend of a state and an order: whatever was answered is there."""
     async def story():
         with controller_on(server.url(), tmp_path) as controller:
             async with drone(controller):
-                answered, is_over = {}, threading.Event()
-
-                def spawn(thread):
-                    number = 0
-                    while not is_over.is_set():
-                        key = f"k{thread}-{number}"
-                        answer = controller.connect(key)
-                        assert answer.status == 200 or error_of(answer) == AWAY, answer.body
-                        if answer.status == 200:
-                            answered[key] = answer.json()["backend_id"]
-                            number += 1
-
-                threads = [threading.Thread(target=spawn, args=(i,)) for i in range(4)]
-                for thread in threads:
-                    thread.start()
-                for _ in range(3):
+                with spawning(controller) as answered:
+                    for _ in range(3):
+                        goal = len(answered) + 20
+                        until(lambda: len(answered) >= goal)
+                        server.restart("immediate")
                     goal = len(answered) + 20
                     until(lambda: len(answered) >= goal)
-                    server.restart("immediate")
-                goal = len(answered) + 20
-                until(lambda: len(answered) >= goal)
-                is_over.set()
-                for thread in threads:
-                    thread.join()
-                stored = dict(server.execute("SELECT key_name, id FROM backend"))
-                assert {key: stored.get(key) for key in answered} == answered
-                for table in ("backend_key", "backend_state", "action"):
-                    assert server.execute(f"SELECT count(*) FROM backend b WHERE NOT EXISTS "
-                                          f"(SELECT 1 FROM {table} t WHERE t.backend = b.id)") == [(0,)]
+                check_whole(server, answered)
 
     run(story())
 
@@ -161,6 +169,58 @@ def test_several_controllers_share_a_store(server, tmp_path):
                 assert two.get(f"/pub/b/{first['backend_id']}/status").json()["status"] == "ready"
                 controllers = two.get(f"/ctrl/c/{CLUSTER}/state").json()["drones"]
                 assert len(controllers) == 1
+
+    run(story())
+
+
+# two hours late
+LATE = ["env", "DONT_FAKE_MONOTONIC=1", "FAKETIME=-2h",
+        "LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"]
+
+
+@pytest.mark.fault
+def test_fencing_tokens_grow_over_a_failover_to_a_standby_that_lacks_the_last_ones(server, tmp_path):
+    async def story():
+        with Standby(server, prefix=LATE) as standby, controller_on(standby.urls(), tmp_path) as controller:
+            async with drone(controller):
+                first = (await controller.aconnect("first")).json()
+                standby.wait_caught_up()
+                standby.stop_receiving()
+                for number in range(40):  # a sequence is replicated 32 numbers ahead
+                    assert (await controller.aconnect(f"lost-{number}")).status == 200
+                last = server.execute("SELECT max(fencing_token) FROM backend_key")[0][0]
+                server.kill()
+                answers(controller, AWAY)
+                standby.promote()
+                until(lambda: controller.connect("next").status == 200)
+                assert standby.execute("SELECT fencing_token FROM backend_key WHERE name = 'next'")[0][0] > last
+                assert (await controller.aconnect("first")).json()["backend_id"] == first["backend_id"]
+                log = (tmp_path / "controller.log").read_text()
+                assert "replicate asynchronously" in log and "failed over or restored (timeline 2, before 1)" in log
+
+    run(story())
+
+
+@pytest.mark.fault
+def test_a_failover_to_a_synchronous_standby_forgets_nothing(server, tmp_path):
+    async def story():
+        with Standby(server) as standby:
+            server.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            server.execute("SELECT pg_reload_conf()")
+            until(lambda: server.execute("SELECT sync_state FROM pg_stat_replication") == [("sync",)])
+            with controller_on(standby.urls(), tmp_path) as controller:
+                async with drone(controller):
+                    with spawning(controller) as answered:
+                        until(lambda: len(answered) >= 20)
+                        server.kill()
+                        before = dict(answered)
+                        standby.promote()
+                        until(lambda: len(answered) >= len(before) + 20)
+                    check_whole(standby, answered)
+                    tokens = dict(standby.execute("SELECT name, fencing_token FROM backend_key"))
+                    jump = max(tokens[key] for key in before) + 500_000_000
+                    assert sum(token > jump for token in tokens.values()) >= 20
+                    assert "asynchronously" not in (tmp_path / "controller.log").read_text()
 
     run(story())
 

@@ -11,7 +11,7 @@ CREATE TABLE meta (
   value bigint NOT NULL
 );
 COMMENT ON TABLE meta IS 'Facts about this database.';
-COMMENT ON COLUMN meta.name IS 'schema_version';
+COMMENT ON COLUMN meta.name IS 'schema_version; system_identifier and timeline: which server it was last.';
 COMMENT ON COLUMN meta.value IS 'The value of it.';
 INSERT INTO meta VALUES ('schema_version', 1);
 
@@ -114,7 +114,7 @@ CREATE TABLE backend (
   lifetime_ends_at bigint,
   max_idle_ms bigint,
   subdomain text,
-  static_token text UNIQUE,
+  static_token text,
   memory_bytes bigint NOT NULL DEFAULT 0,
   cpu_millis bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 70);
@@ -141,6 +141,7 @@ COMMENT ON COLUMN backend.static_token IS 'The one token of all its users; NULL:
 COMMENT ON COLUMN backend.memory_bytes IS 'Memory that it asked for; 0: none.';
 COMMENT ON COLUMN backend.cpu_millis IS 'Thousandths of CPUs that it asked for; 0: none.';
 CREATE INDEX backend_alive ON backend (drone_id, lease_epoch) WHERE status < 70;
+CREATE UNIQUE INDEX backend_static_token ON backend (static_token) WHERE static_token IS NOT NULL;
 CREATE INDEX backend_ended ON backend (state_at) WHERE status = 70;
 
 CREATE TABLE backend_key (

@@ -164,7 +164,8 @@ static void orders_are_read_for_drones_of_this_controller_only(void **state)
 	free(message);
 	assert_read("");
 	spawn(other, "b2", drone_here);
-	assert_int_equal(plane_store_action_ack(other, "ak-b2", drone_here, &err), 0);
+	const char *const acknowledged[] = { "ak-b2" };
+	assert_int_equal(plane_store_actions_ack(other, acknowledged, 1, drone_here, &err), 0);
 	assert_read("b2:scheduled "); /* the drone has it already */
 }
 

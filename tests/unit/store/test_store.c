@@ -340,15 +340,19 @@ static void a_connect_gives_a_token_of_the_holder_or_drones(void **state)
 static void only_idle_backends_are_due(void **state)
 {
 	struct plane_store_sweep sweep;
-	bool is_alive;
 	assert_int_equal(spawn("b1", "k", NULL), 0);
 	pass_ms(60000);
 	report("b1", PLANE_READY);
 	assert_int_equal(plane_store_sweep_candidates(store, drone, &sweep, &err), 0);
 	assert_int_equal(sweep.count, 0);
 	pass_ms(9000);
-	assert_int_equal(plane_store_backend_keep_alive(store, "b1", &is_alive, &err), 0);
-	assert_true(is_alive);
+	const char *const used[] = { "unknown", "b1", "ended", "b1" };
+	bool is_alive[4] = { true, false, true, false };
+	assert_int_equal(spawn("ended", "k2", NULL), 0);
+	report("ended", PLANE_TERMINATED);
+	assert_int_equal(plane_store_backends_keep_alive(store, used, 4, is_alive, &err), 0);
+	assert_true(is_alive[1] && is_alive[3]);
+	assert_false(is_alive[0] || is_alive[2]);
 	pass_ms(9999);
 	assert_int_equal(plane_store_sweep_candidates(store, drone, &sweep, &err), 0);
 	assert_int_equal(sweep.count, 0);
@@ -357,6 +361,12 @@ static void only_idle_backends_are_due(void **state)
 	assert_int_equal(sweep.count, 1);
 	assert_true(sweep.entries[0].is_due);
 	plane_store_sweep_finish(&sweep);
+}
+
+static int acknowledge(const char *action_id)
+{
+	const char *const ids[] = { "ak-unknown", action_id };
+	return plane_store_actions_ack(store, ids, 2, drone, &err);
 }
 
 static void orders_are_kept_until_acknowledged_and_not_doubled(void **state)
@@ -379,7 +389,7 @@ static void orders_are_kept_until_acknowledged_and_not_doubled(void **state)
 	assert_string_equal(actions.entries[0].action_id, "ak-b1");
 	plane_store_actions_finish(&actions);
 	pass_ms(60001); /* the lease is over: the order to start is not sent any more */
-	assert_int_equal(plane_store_action_ack(store, "ak-t", drone, &err), 0);
+	assert_int_equal(acknowledge("ak-t"), 0);
 	assert_int_equal(plane_store_actions_pending(store, drone, 9, &actions, &err), 0);
 	assert_int_equal(actions.count, 0);
 }

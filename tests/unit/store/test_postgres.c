@@ -1,0 +1,194 @@
+/* What only the store in PostgreSQL does: fencing tokens after a change of server, and transactions
+ * that are rolled back for the sake of others. */
+#include "../cmocka_all.h"
+#include "postgres_server.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/json.h"
+#include "store/store.h"
+
+static struct plane_store *store;
+static struct plane_error err;
+static int64_t drone;
+static int number;
+
+static int set_up(void **state)
+{
+	(void)state;
+	postgres_server_run("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+	store = plane_store_open(postgres_server_url(), &err);
+	struct plane_store_node node = { .kind = PLANE_NODE_DRONE,
+		.name = "dr-a",
+		.cluster = "c:1",
+		.controller = "co-a",
+		.pool = "" };
+	int64_t connection;
+	assert_non_null(store);
+	assert_int_equal(plane_store_migrate(store, &err), 0);
+	assert_int_equal(plane_store_node_connected(store, &node, &drone, &connection, &err), 0);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	plane_store_close(store);
+	return 0;
+}
+
+/* Gives the fencing token of a new backend, or the error. */
+static int64_t spawn(const char *backend)
+{
+	_cleanup_json_ json_t *executable = json_pack("{s:s}", "image", "echo");
+	_cleanup_free_ char *message = NULL, *action = plane_strdupf("ak-%d", number++);
+	int64_t time_ms;
+	struct plane_store_spawn order = { .backend = backend,
+		.cluster = "c:1",
+		.drone_id = drone,
+		.key_name = backend,
+		.key_namespace = "",
+		.key_tag = "",
+		.lifetime_limit_seconds = -1,
+		.max_idle_seconds = -1,
+		.action_id = action,
+		.executable = executable,
+		.lease_ms = 60000 };
+	int result = plane_store_spawn(store, &order, &message, &time_ms, &err);
+	if (result < 0)
+		return result;
+	_cleanup_json_ json_t *json = plane_json_parse(message, strlen(message), &err);
+	struct plane_drone_order read;
+	assert_int_equal(plane_drone_order_read(json, &read, &err), 0);
+	return read.fencing_token;
+}
+
+static void close_all_connections(void)
+{
+	postgres_server_run("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE "
+			    "application_name = 'plane'");
+}
+
+/* ---- another server ---- */
+
+/* It has forgotten many tokens, and its clock is late: neither counts. */
+static void fencing_tokens_jump_ahead_on_another_timeline(void **state)
+{
+	(void)state;
+	int64_t last = spawn("b1"), first;
+	postgres_server_run("SELECT setval('fencing_token', last_value - 100000) FROM "
+			    "fencing_token; UPDATE meta SET value = value + 1 WHERE name = "
+			    "'timeline'; CREATE OR REPLACE FUNCTION now_ms() RETURNS bigint "
+			    "LANGUAGE sql STABLE AS 'SELECT 1700000000000'");
+	close_all_connections();
+	first = spawn("b2");
+	assert_true(first > last + 500000000);
+	close_all_connections();
+	assert_int_equal(spawn("b3"), first + 1);
+}
+
+static void fencing_tokens_jump_ahead_in_a_restored_dump(void **state)
+{
+	(void)state;
+	int64_t last = spawn("b1");
+	postgres_server_run("UPDATE meta SET value = 7 WHERE name = 'system_identifier'");
+	close_all_connections();
+	assert_true(spawn("b2") > last + 500000000);
+}
+
+/* A copy of the server's files is the same server by all that it says of itself. */
+static void fencing_tokens_are_not_behind_the_time_on_a_new_connection(void **state)
+{
+	(void)state;
+	int64_t last = spawn("b1");
+	postgres_server_run("SELECT setval('fencing_token', last_value - 3600000) FROM "
+			    "fencing_token");
+	close_all_connections();
+	assert_true(spawn("b2") > last);
+}
+
+/* ---- transactions that are rolled back ---- */
+
+/* Lets the next `count` changes of `table` fail with `code`, as a deadlock does; sequences do not
+ * forget. */
+static void fail_changes(const char *table, const char *event, const char *code, int count)
+{
+	_cleanup_free_ char *sql = plane_strdupf(
+		"CREATE SEQUENCE IF NOT EXISTS failures; SELECT setval('failures', 1, false); "
+		"CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+		"IF nextval('failures') <= %d THEN RAISE EXCEPTION 'rolled back' USING ERRCODE = "
+		"'%s'; END IF; RETURN NEW; END $$; CREATE TRIGGER fail BEFORE %s ON %s FOR EACH "
+		"ROW EXECUTE FUNCTION fail()",
+		count, code, event, table);
+	postgres_server_run(sql);
+}
+
+static int report_ready(struct plane_store_report reports[2], struct plane_backend_state *ready)
+{
+	*ready = (struct plane_backend_state){ .status = PLANE_READY, .address = "10.0.0.1:80" };
+	reports[0] = (struct plane_store_report){ .backend = "b1", .state = ready };
+	reports[1] = (struct plane_store_report){ .backend = "b2", .state = ready };
+	return plane_store_backend_update(store, drone, reports, 2, &err);
+}
+
+static void a_deadlock_is_tried_again(void **state)
+{
+	(void)state;
+	struct plane_store_report reports[2];
+	struct plane_backend_state ready;
+	assert_true(spawn("b1") > 0 && spawn("b2") > 0);
+	fail_changes("backend", "UPDATE", "40P01", 2);
+	assert_int_equal(report_ready(reports, &ready), 0);
+	assert_true(reports[0].is_changed && reports[1].is_changed);
+}
+
+static void a_serialization_failure_is_tried_again(void **state)
+{
+	(void)state;
+	int64_t drone_id;
+	_cleanup_free_ char *message = NULL;
+	assert_true(spawn("b1") > 0);
+	fail_changes("action", "INSERT", "40001", 1);
+	assert_true(spawn("b2") > 0);
+	postgres_server_run("DROP TRIGGER fail ON action");
+	fail_changes("action", "INSERT", "40001", 2);
+	assert_int_equal(plane_store_terminate(store, "b1", "ak-end", PLANE_KIND_SOFT,
+				 PLANE_REASON_EXTERNAL, &drone_id, &message, &err),
+		0);
+	assert_non_null(message);
+}
+
+static void a_transaction_that_is_rolled_back_each_time_fails_as_a_whole(void **state)
+{
+	(void)state;
+	struct plane_store_report reports[2];
+	struct plane_backend_state ready;
+	struct plane_store_backend found;
+	assert_true(spawn("b1") > 0 && spawn("b2") > 0);
+	fail_changes("backend", "UPDATE", "40P01", 3);
+	assert_int_equal(report_ready(reports, &ready), -EAGAIN);
+	assert_int_equal(err.code, -EAGAIN);
+	assert_int_equal(plane_store_backend_find(store, "b1", &found, &err), 0);
+	assert_int_equal(found.state.status, PLANE_SCHEDULED);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(fencing_tokens_jump_ahead_on_another_timeline),
+		TEST(fencing_tokens_jump_ahead_in_a_restored_dump),
+		TEST(fencing_tokens_are_not_behind_the_time_on_a_new_connection),
+		TEST(a_deadlock_is_tried_again),
+		TEST(a_serialization_failure_is_tried_again),
+		TEST(a_transaction_that_is_rolled_back_each_time_fails_as_a_whole),
+	};
+	postgres_server_start();
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	postgres_server_stop();
+	return failed;
+}
