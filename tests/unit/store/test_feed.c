@@ -286,7 +286,7 @@ static void nothing_is_lost_with_the_connection(void **state)
 	int result = 0;
 	spawn(other, "b1", drone_here);
 	assert_read("b1:scheduled b1>ak-b1 ");
-	postgres_server_run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> "
+	postgres_server_run("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE pid <> "
 			    "pg_backend_pid() AND datname = current_database()");
 	while (result == 0) /* until the end of the connection has come */
 		result = plane_store_feed_wait(feed, -1, 60000, &is_notified, &err);
