@@ -58,6 +58,8 @@ int plane_command_controller(int argc, char **argv)
 		{ "port", PLANE_FLAG_INT, &port, "PORT", "listen on (default: 8080)", 0, 65535 },
 		{ "controller-url", PLANE_FLAG_TEXT, &config.controller_url, "URL",
 			"under which clients reach it (default: http://HOST:PORT)" },
+		{ "advertise-url", PLANE_FLAG_TEXT, &config.advertise_url, "URL",
+			"under which other controllers reach it (default: they do not)" },
 		{ "default-cluster", PLANE_FLAG_TEXT, &config.default_cluster, "CLUSTER",
 			"for connect requests that name none" },
 		{ "cleanup-min-age-days", PLANE_FLAG_INT, &min_age, "DAYS",

@@ -5,10 +5,12 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/cleanup.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "controller/drone_session.h"
 #include "controller/error_body.h"
+#include "controller/log_relay.h"
 #include "controller/status_stream.h"
 #include "controller/terminate.h"
 
@@ -135,6 +137,31 @@ static bool read_number(const struct plane_http_request *request, const char *na
 	return !text || plane_text_parse_int(text, min, max, number);
 }
 
+/* The drone is not connected here: another controller may have it. */
+static void answer_logs_of_another(struct plane_api_call *call, int64_t drone_id)
+{
+	_cleanup_free_ char *name = NULL, *url = NULL;
+	_cleanup_free_ char *message = NULL;
+	struct plane_error err = { 0 };
+	if (plane_log_relay_is_relayed(call->request)) {
+		plane_api_fail(call->response, PLANE_API_DRONE_NOT_CONNECTED, NULL);
+		return;
+	}
+	if (plane_store_node_controller(call->controller->store, drone_id, &name, &url, &err) < 0) {
+		plane_api_fail_because(call->response, PLANE_API_DATABASE, &err);
+		return;
+	}
+	if (url && strcmp(name, call->controller->name) != 0) {
+		plane_log_relay_answer(call, name, url);
+		return;
+	}
+	if (name && strcmp(name, call->controller->name) != 0)
+		message = plane_strdupf("The drone of this backend is connected to %s, which has "
+					"no --advertise-url",
+			name);
+	plane_api_fail(call->response, PLANE_API_DRONE_NOT_CONNECTED, message);
+}
+
 void plane_api_backend_logs(struct plane_api_call *call)
 {
 	struct plane_store_backend backend;
@@ -150,7 +177,7 @@ void plane_api_backend_logs(struct plane_api_call *call)
 		return;
 	}
 	if (!plane_drone_registry_find(call->controller->drones, backend.drone_id, &drone)) {
-		plane_api_fail(call->response, PLANE_API_DRONE_NOT_CONNECTED, NULL);
+		answer_logs_of_another(call, backend.drone_id);
 		return;
 	}
 	if (!drone.has_logs) {

@@ -250,8 +250,11 @@ static bool wait_for_end(struct attempt *attempt, int64_t deadline_ms)
 		attempt->controller->store, attempt->result->backend, &backend, &err);
 	bool has_ended = code == -ENOENT || (code == 0 && backend.state.status == PLANE_TERMINATED);
 	int64_t left_ms = deadline_ms - plane_clock_boot_ms();
+	struct plane_metrics *metrics = &attempt->controller->metrics;
+	plane_metrics_add(metrics, PLANE_METRIC_CONNECTS_WAITING, 1);
 	if (!has_ended && left_ms > 0)
 		has_ended = plane_hub_wait(hub, &waiter, left_ms);
+	plane_metrics_add(metrics, PLANE_METRIC_CONNECTS_WAITING, -1);
 	plane_hub_wait_end(hub, &waiter);
 	return has_ended;
 }

@@ -31,6 +31,7 @@
 #define MAX_BODY_BYTES (2u << 20)
 #define MAX_CONNECTIONS 4096
 #define LOST_CHECK_MS 10000
+#define REGISTRATIONS_CHECK_MS 1000
 
 const struct plane_controller_config plane_controller_config_defaults = {
 	.listen = "127.0.0.1:8080",
@@ -140,6 +141,7 @@ static void finish_if_idle(struct plane_controller *controller)
 	uv_close((uv_handle_t *)&controller->lost_timer, NULL);
 	uv_close((uv_handle_t *)&controller->lease_timer, NULL);
 	uv_close((uv_handle_t *)&controller->renewals_timer, NULL);
+	uv_close((uv_handle_t *)&controller->registrations_timer, NULL);
 	uv_close((uv_handle_t *)&controller->acks_timer, NULL);
 	plane_guard_close(controller);
 	plane_strand_close(controller->strand, NULL, NULL);
@@ -172,6 +174,7 @@ static void on_signal(uv_signal_t *signal, int number)
 	(void)uv_timer_stop(&controller->lost_timer);
 	(void)uv_timer_stop(&controller->lease_timer);
 	(void)uv_timer_stop(&controller->renewals_timer);
+	(void)uv_timer_stop(&controller->registrations_timer);
 	(void)uv_timer_stop(&controller->acks_timer);
 	plane_guard_stop(controller);
 	plane_hub_stop_waiting(controller->hub);
@@ -251,6 +254,11 @@ static void on_lease_round(uv_timer_t *timer)
 	start_background(timer->data, plane_lease_round);
 }
 
+static void on_registrations_check(uv_timer_t *timer)
+{
+	plane_node_sessions_check(timer->data);
+}
+
 static void start_timer(struct plane_controller *controller, uv_timer_t *timer,
 	uv_timer_cb callback, uint64_t first_ms, uint64_t period_ms)
 {
@@ -299,6 +307,10 @@ static int open_server(struct plane_controller *controller, struct plane_error *
 		controller->public_url = plane_public_url(config->controller_url, err);
 	if (config->controller_url && !controller->public_url)
 		return err->code;
+	if (config->advertise_url)
+		controller->advertise_url = plane_public_url(config->advertise_url, err);
+	if (config->advertise_url && !controller->advertise_url)
+		return err->code;
 	controller->server = plane_http_server_create(&controller->loop, &server, err);
 	if (!controller->server)
 		return err->code;
@@ -336,6 +348,8 @@ static void serve(struct plane_controller *controller)
 		plane_random_below(PLANE_CLEANUP_PERIOD_MS), PLANE_CLEANUP_PERIOD_MS);
 	start_timer(
 		controller, &controller->lost_timer, on_lost_check, LOST_CHECK_MS, LOST_CHECK_MS);
+	start_timer(controller, &controller->registrations_timer, on_registrations_check,
+		REGISTRATIONS_CHECK_MS, REGISTRATIONS_CHECK_MS);
 	(void)uv_timer_init(&controller->loop, &controller->acks_timer); /* both always succeed */
 	(void)uv_timer_init(&controller->loop, &controller->renewals_timer);
 	controller->acks_timer.data = controller->renewals_timer.data = controller;
@@ -413,6 +427,7 @@ static void release(struct plane_controller *controller)
 	plane_lease_watch_destroy(controller->watch);
 	plane_store_close(controller->store);
 	free(controller->public_url);
+	free(controller->advertise_url);
 	free(controller);
 }
 

@@ -13,6 +13,7 @@ struct plane_controller_config {
 	const char *db_url; /* "sqlite:PATH" or "postgres://...": as plane_store_open takes it */
 	const char *listen; /* "ip:port"; port 0: chosen by the kernel */
 	const char *controller_url;  /* in answers (`status_url`); NULL: from the bound address */
+	const char *advertise_url;   /* under which other controllers reach it; NULL: they do not */
 	const char *default_cluster; /* NULL: none */
 	const char *forward_auth;    /* URL; NULL: none */
 	const char *id;              /* "co-..."; NULL: random */

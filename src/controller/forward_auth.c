@@ -10,16 +10,11 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "controller/header_list.h"
 #include "net/tls_curl.h"
 
 #define TIMEOUT_MS 10000
 #define CONNECT_TIMEOUT_MS 5000
-
-/* Said about this connection or body, not about the caller (RFC 9110 section 7.6.1). */
-static const char *const not_forwarded[] = { "host", "connection", "upgrade", "content-length",
-	"transfer-encoding", "expect", "keep-alive", "te", "trailer", "proxy-connection",
-	"proxy-authorization", "accept-encoding", "x-original-path", "sec-websocket-key",
-	"sec-websocket-version", "sec-websocket-extensions", "sec-websocket-protocol" };
 
 #define IDLE_MAX 16
 
@@ -106,47 +101,15 @@ static void slist_freep(struct curl_slist **list)
 	curl_slist_free_all(*list);
 }
 
-static bool is_forwarded(const char *name)
-{
-	for (size_t i = 0; i < sizeof(not_forwarded) / sizeof(not_forwarded[0]); i++)
-		if (strcmp(name, not_forwarded[i]) == 0)
-			return false;
-	return true;
-}
-
-static bool add_header(struct curl_slist **list, const char *name, const char *value)
-{
-	/* libcurl drops a header that ends in ':' and sends an empty one that ends in ';' */
-	_cleanup_free_ char *line =
-		value[0] ? plane_strdupf("%s: %s", name, value) : plane_strdupf("%s;", name);
-	struct curl_slist *longer = curl_slist_append(*list, line);
-	if (longer)
-		*list = longer;
-	return longer != NULL;
-}
-
 static bool gather_headers(const struct plane_http_request *request, struct curl_slist **list)
 {
 	const char *path = request->path;
 	if (plane_text_starts_with(path, "/ctrl"))
 		path += strlen("/ctrl");
-	bool is_whole = add_header(list, "x-original-path", path);
-	for (size_t i = 0; is_whole && i < request->header_count; i++) {
-		const struct plane_http_header *header = &request->headers[i];
-		if (is_forwarded(header->name))
-			is_whole = add_header(list, header->name, header->value);
-		else if (strcmp(header->name, "host") == 0)
-			is_whole = add_header(list, "x-forwarded-host", header->value);
-	}
-	/* libcurl adds these by itself unless told not to */
-	static const char *const suppressed[] = { "Expect:", "Accept-Encoding:" };
-	for (size_t i = 0; is_whole && i < 2; i++) {
-		struct curl_slist *longer = curl_slist_append(*list, suppressed[i]);
-		is_whole = longer != NULL;
-		if (longer)
-			*list = longer;
-	}
-	return is_whole;
+	const char *host = plane_http_request_header(request, "host");
+	return plane_header_list_add(list, "x-original-path", path) &&
+	       (!host || plane_header_list_add(list, "x-forwarded-host", host)) &&
+	       plane_header_list_forward(list, request);
 }
 
 static size_t discard(char *bytes, size_t size, size_t count, void *data)

@@ -27,7 +27,9 @@ struct plane_node_session;
 struct plane_controller {
 	const struct plane_controller_config *config;
 	char name[PLANE_NAME_SIZE];
-	char *public_url; /* without user part and trailing slash */
+	char *public_url;    /* without user part and trailing slash */
+	char *advertise_url; /* the same; NULL: none */
+	atomic_int relay_count;
 
 	/* thread-safe parts, for pool threads too */
 	struct plane_store *store;
@@ -51,9 +53,10 @@ struct plane_controller {
 	struct plane_guard guard;
 	uv_signal_t signals[2];
 	uv_timer_t heartbeat_timer, cleanup_timer, lost_timer, acks_timer;
-	uv_timer_t lease_timer, renewals_timer;
+	uv_timer_t lease_timer, renewals_timer, registrations_timer;
 	int open_sessions; /* not freed yet */
 	bool is_stopping, is_server_closed, is_finishing;
+	bool is_checking_registrations;
 };
 
 #endif

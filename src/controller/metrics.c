@@ -16,6 +16,8 @@ static const struct {
 		"" },
 	[PLANE_METRIC_CONNECTS_FAILED] = { "plane_connects_total", "{result=\"failed\"}", "counter",
 		"" },
+	[PLANE_METRIC_CONNECTS_WAITING] = { "plane_connects_waiting", "", "gauge",
+		"Connect requests that wait for the key's terminating backend." },
 	[PLANE_METRIC_HTTP_REQUESTS] = { "plane_http_requests_total", "", "counter",
 		"Requests to the HTTP API." },
 	[PLANE_METRIC_AUTH_REFUSED] = { "plane_auth_refused_total", "", "counter",

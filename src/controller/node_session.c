@@ -101,12 +101,11 @@ static void on_ws_closed(void *data)
 	(void)uv_timer_start(&session->timer, on_deferred_end, 0, 0);
 }
 
-/* No longer the one that serves its node, at once: its peer may be dead and never answer the Close
- * frame. */
-static void retire(struct plane_node_session *session)
+void plane_node_session_retire(struct plane_node_session *session)
 {
-	session->was_serving = true;
 	session->phase = PLANE_SESSION_CLOSED;
+	(void)uv_timer_stop(&session->timer);
+	session->role->on_closed(session);
 	plane_node_session_refuse(session, "a node of this name has connected after it");
 }
 
@@ -119,7 +118,7 @@ static void close_older_sessions(struct plane_node_session *session)
 			other->node_id == session->node_id) {
 			plane_info("%s has connected again: its older connection is closed",
 				session->name);
-			retire(other);
+			plane_node_session_retire(other);
 		}
 	}
 }
@@ -132,11 +131,15 @@ static enum plane_job_result register_run(struct plane_job *job)
 		.name = session->name,
 		.cluster = session->cluster[0] ? session->cluster : NULL,
 		.controller = session->controller->name,
+		.controller_url = session->controller->advertise_url,
 		.version = session->version,
 		.git_hash = session->git_hash,
 		.ip = session->peer_address,
 		.pool = session->pool };
 	struct plane_error err = { 0 };
+	registration->is_failed = true;
+	if (atomic_load(&session->is_gone))
+		return PLANE_JOB_DONE; /* it may be registered elsewhere by now */
 	registration->is_failed = plane_store_node_connected(session->controller->store, &node,
 					  &session->node_id, &session->connection_id, &err) < 0;
 	if (registration->is_failed)

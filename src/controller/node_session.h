@@ -21,7 +21,7 @@ struct plane_node_role {
 	const char *const *extensions;
 	void (*on_registered)(struct plane_node_session *session);
 	void (*on_message)(struct plane_node_session *session, const json_t *message);
-	/** The connection is gone: release what belongs to it. No other call comes after. */
+	/** It serves no longer: release what belongs to it. No other call comes after. */
 	void (*on_closed)(struct plane_node_session *session);
 	void (*free_session)(struct plane_node_session *session);
 };
@@ -42,7 +42,7 @@ struct plane_node_session {
 	enum plane_session_phase phase;
 	json_t *early; /* messages that came before it was registered, or NULL */
 	size_t early_bytes;
-	bool was_serving;                 /* once closed: it had been registered */
+	bool was_serving;                 /* once closed: until then, on_closed is due */
 	atomic_bool is_gone;              /* for jobs: the connection is closed */
 	char cluster[PLANE_CLUSTER_SIZE]; /* "" for DNS servers */
 	char pool[PLANE_CLUSTER_SIZE];    /* drones */
@@ -69,6 +69,17 @@ void plane_node_session_send_text(struct plane_node_session *session, const char
 void plane_node_session_close(struct plane_node_session *session);
 /** The same, and tells the node why, in words for its log. */
 void plane_node_session_refuse(struct plane_node_session *session, const char *why);
+/** Another connection of the node has taken its place: it serves no longer from now on, and is
+ *  closed, even when its peer is dead and never answers the Close frame. */
+void plane_node_session_retire(struct plane_node_session *session);
+
+/**
+ * Asks the store whether the connections that are served here are still those of their nodes, and
+ * closes the others. A node may have come to another controller; a registration that was late may
+ * have taken the place of a newer one; or the store has lost it. A node whose only connection is
+ * closed comes again. What is asked already is not asked twice.
+ */
+void plane_node_sessions_check(struct plane_controller *controller);
 
 /** A job for the session's strand; embed as first member. A session with too many unfinished jobs
  *  is closed: its node sends again after it has reconnected. */

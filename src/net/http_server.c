@@ -78,7 +78,7 @@ static void on_pool_closed(void *data)
 	finish_if_done(server);
 }
 
-/* Handlers may post as long as there are connections: the pool is the last to go. */
+/* Handlers run as long as there are connections: the pool is the last to go. */
 static void close_pool_if_unused(struct plane_http_server *server)
 {
 	if (!server->is_closing || server->connection_count || server->is_pool_closing)
@@ -179,29 +179,6 @@ void plane_http_server_recheck(struct plane_http_server *server)
 const char *plane_http_server_address(const struct plane_http_server *server)
 {
 	return server->address;
-}
-
-struct post {
-	struct plane_http_job job;
-	void (*function)(void *data);
-	void *data;
-};
-
-static void on_post(struct plane_http_job *job)
-{
-	struct post *post = (struct post *)job;
-	void (*function)(void *data) = post->function;
-	void *data = post->data;
-	free(post);
-	function(data);
-}
-
-void plane_http_server_post(
-	struct plane_http_server *server, void (*function)(void *data), void *data)
-{
-	struct post *post = PLANE_NEW(struct post);
-	*post = (struct post){ .job = { .done = on_post }, .function = function, .data = data };
-	plane_http_pool_submit(server->pool, &post->job);
 }
 
 const char *plane_http_request_header(const struct plane_http_request *request, const char *name)

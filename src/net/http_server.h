@@ -115,8 +115,4 @@ void plane_ws_close(struct plane_ws *ws);
 /** With a close code (RFC 6455 section 7.4) and what to tell the peer; `reason` may be NULL. */
 void plane_ws_close_because(struct plane_ws *ws, int code, const char *reason);
 
-/** Runs `function` on the loop thread soon; callable from any thread while the server lives. */
-void plane_http_server_post(
-	struct plane_http_server *server, void (*function)(void *data), void *data);
-
 #endif

@@ -58,6 +58,8 @@ PLANE_POSTGRES_FUNCTION(controller_heartbeat);
 PLANE_POSTGRES_FUNCTION(controller_offline);
 PLANE_POSTGRES_FUNCTION(node_connected);
 PLANE_POSTGRES_FUNCTION(node_disconnected);
+PLANE_POSTGRES_FUNCTION(registrations_check);
+PLANE_POSTGRES_FUNCTION(node_controller);
 PLANE_POSTGRES_FUNCTION(drone_heartbeat);
 PLANE_POSTGRES_FUNCTION(drone_drain);
 /* postgres_leases.c */

@@ -1,9 +1,11 @@
 /* Controllers, nodes, drones. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/buffer.h"
 #include "base/random.h"
 #include "store/postgres.h"
 
@@ -40,10 +42,12 @@ static const char *or_empty(const char *text)
 /* A drone's lease is not touched: the drone that says that it holds it may go on with it. */
 static const char connect_node[] =
 	"WITH present AS (INSERT INTO node (kind, cluster, name, controller, connection_id, "
-	"version, git_hash, ip) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (cluster, "
+	"version, git_hash, ip, controller_url) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $11) ON "
+	"CONFLICT (cluster, "
 	"name) DO UPDATE SET kind = excluded.kind, controller = excluded.controller, "
 	"connection_id = excluded.connection_id, version = excluded.version, git_hash = "
-	"excluded.git_hash, ip = excluded.ip RETURNING id), ready AS (INSERT INTO drone (id, "
+	"excluded.git_hash, ip = excluded.ip, controller_url = excluded.controller_url RETURNING "
+	"id), ready AS (INSERT INTO drone (id, "
 	"cluster, pool, is_ready, is_draining) SELECT id, $2, $9, true, false FROM present WHERE "
 	"$10::boolean ON CONFLICT (id) DO UPDATE SET pool = excluded.pool, is_ready = true, "
 	"last_heartbeat_at = NULL, last_local_time = NULL) SELECT id FROM present";
@@ -53,11 +57,12 @@ int plane_postgres_node_connected(struct plane_store *base, const struct plane_s
 {
 	_cleanup_rows_ PGresult *rows = NULL;
 	int64_t connection = (int64_t)plane_random_below(INT64_MAX - 1) + 1;
-	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
-		connect_node, "ttttitttti", plane_node_kind_text(node->kind),
-		or_empty(node->cluster), node->name, node->controller, connection,
-		or_empty(node->version), or_empty(node->git_hash), or_empty(node->ip),
-		or_empty(node->pool), (int64_t)(node->kind == PLANE_NODE_DRONE));
+	int result =
+		plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err, connect_node,
+			"ttttittttit", plane_node_kind_text(node->kind), or_empty(node->cluster),
+			node->name, node->controller, connection, or_empty(node->version),
+			or_empty(node->git_hash), or_empty(node->ip), or_empty(node->pool),
+			(int64_t)(node->kind == PLANE_NODE_DRONE), node->controller_url);
 	if (result < 0)
 		return result;
 	*node_id = plane_pg_int(rows, 0, 0);
@@ -71,6 +76,55 @@ int plane_postgres_node_disconnected(
 	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
 		"UPDATE node SET controller = NULL WHERE id = $1 AND connection_id = $2", "ii",
 		node_id, connection_id);
+}
+
+static void write_numbers(struct plane_buffer *text,
+	const struct plane_store_registration *registrations, size_t count, bool are_connections)
+{
+	for (size_t i = 0; i < count; i++)
+		plane_buffer_addf(text, "%c%" PRId64, i ? ',' : '{',
+			are_connections ? registrations[i].connection_id
+					: registrations[i].node_id);
+	plane_buffer_add_text(text, "}");
+}
+
+int plane_postgres_registrations_check(struct plane_store *base,
+	struct plane_store_registration *registrations, size_t count, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	struct plane_buffer nodes = { 0 }, connections = { 0 };
+	write_numbers(&nodes, registrations, count, false);
+	write_numbers(&connections, registrations, count, true);
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		"SELECT asked.number - 1 FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY "
+		"asked (id, connection_id, number) JOIN node ON node.id = asked.id AND "
+		"node.connection_id = asked.connection_id WHERE controller IS NOT NULL",
+		"tt", plane_buffer_text(&nodes), plane_buffer_text(&connections));
+	plane_buffer_finish(&nodes);
+	plane_buffer_finish(&connections);
+	if (result < 0)
+		return result;
+	for (size_t i = 0; i < count; i++)
+		registrations[i].is_current = false;
+	for (int row = 0; row < PQntuples(rows); row++)
+		registrations[plane_pg_int(rows, row, 0)].is_current = true;
+	return 0;
+}
+
+int plane_postgres_node_controller(
+	struct plane_store *base, int64_t node_id, char **name, char **url, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		"SELECT controller, controller_url FROM node WHERE id = $1 AND controller IS NOT "
+		"NULL",
+		"i", node_id);
+	if (result < 0)
+		return result;
+	bool is_found = PQntuples(rows) > 0;
+	*name = is_found ? plane_pg_text_copy(rows, 0, 0) : NULL;
+	*url = is_found && !PQgetisnull(rows, 0, 1) ? plane_pg_text_copy(rows, 0, 1) : NULL;
+	return 0;
 }
 
 int plane_postgres_drone_heartbeat(

@@ -245,6 +245,7 @@ static const struct plane_store_impl sqlite_impl = {
 	.controller_offline = plane_sqlite_controller_offline,
 	.node_connected = plane_sqlite_node_connected,
 	.node_disconnected = plane_sqlite_node_disconnected,
+	.registrations_check = plane_sqlite_registrations_check,
 	.drone_heartbeat = plane_sqlite_drone_heartbeat,
 	.drone_drain = plane_sqlite_drone_drain,
 	.member_list = plane_sqlite_member_list,

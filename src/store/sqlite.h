@@ -69,6 +69,7 @@ PLANE_STORE_FUNCTION(controller_heartbeat);
 PLANE_STORE_FUNCTION(controller_offline);
 PLANE_STORE_FUNCTION(node_connected);
 PLANE_STORE_FUNCTION(node_disconnected);
+PLANE_STORE_FUNCTION(registrations_check);
 PLANE_STORE_FUNCTION(drone_heartbeat);
 PLANE_STORE_FUNCTION(drone_drain);
 /* sqlite_leases.c */

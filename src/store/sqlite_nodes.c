@@ -115,6 +115,27 @@ int plane_sqlite_node_disconnected(
 		node_id, connection_id, 0);
 }
 
+int plane_sqlite_registrations_check(struct plane_store *base,
+	struct plane_store_registration *registrations, size_t count, struct plane_error *err)
+{
+	struct plane_db *db = &PLANE_SQLITE_STORE(base)->reader;
+	int result = 0;
+	pthread_mutex_lock(&db->mutex);
+	for (size_t i = 0; i < count && result >= 0; i++) {
+		sqlite3_stmt *row = plane_db_query(db, err,
+			"SELECT 1 FROM node WHERE id = ? AND connection_id = ? AND controller IS "
+			"NOT NULL",
+			"ii", registrations[i].node_id, registrations[i].connection_id);
+		result = row ? plane_db_next(db, row, err) : err->code;
+		if (result == 1)
+			plane_db_done(row);
+		if (result >= 0)
+			registrations[i].is_current = result == 1;
+	}
+	pthread_mutex_unlock(&db->mutex);
+	return result < 0 ? result : 0;
+}
+
 int plane_sqlite_drone_heartbeat(
 	struct plane_store *base, int64_t node_id, int64_t local_time_ms, struct plane_error *err)
 {

@@ -73,6 +73,21 @@ int plane_store_node_disconnected(
 	return store->impl->node_disconnected(store, node_id, connection_id, err);
 }
 
+int plane_store_registrations_check(struct plane_store *store,
+	struct plane_store_registration *registrations, size_t count, struct plane_error *err)
+{
+	return count ? store->impl->registrations_check(store, registrations, count, err) : 0;
+}
+
+int plane_store_node_controller(struct plane_store *store, int64_t node_id, char **name, char **url,
+	struct plane_error *err)
+{
+	if (store->impl->node_controller)
+		return store->impl->node_controller(store, node_id, name, url, err);
+	*name = *url = NULL;
+	return 0;
+}
+
 int plane_store_drone_heartbeat(
 	struct plane_store *store, int64_t node_id, int64_t local_time_ms, struct plane_error *err)
 {

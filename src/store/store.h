@@ -59,6 +59,8 @@ struct plane_store_node {
 	enum plane_node_kind kind;
 	const char *name, *cluster, *controller, *version, *git_hash, *ip;
 	const char *pool; /* drones */
+	/** Under which other controllers reach that one; NULL: they do not. */
+	const char *controller_url;
 };
 
 /**
@@ -70,6 +72,19 @@ int plane_store_node_connected(struct plane_store *store, const struct plane_sto
 /** Nothing happens when the node has another connection by now. */
 int plane_store_node_disconnected(
 	struct plane_store *store, int64_t node_id, int64_t connection_id, struct plane_error *err);
+/** A connection of a node, and whether it is the last one that was registered. */
+struct plane_store_registration {
+	int64_t node_id, connection_id;
+	bool is_current; /* filled in */
+};
+int plane_store_registrations_check(struct plane_store *store,
+	struct plane_store_registration *registrations, size_t count, struct plane_error *err);
+/**
+ * The controller that the node is connected to, and its URL for other controllers; NULL when there
+ * is none. The caller frees both. Where the store is not shared, there never is one.
+ */
+int plane_store_node_controller(struct plane_store *store, int64_t node_id, char **name, char **url,
+	struct plane_error *err);
 int plane_store_drone_heartbeat(
 	struct plane_store *store, int64_t node_id, int64_t local_time_ms, struct plane_error *err);
 /** -ENOENT for an unknown drone. `*is_changed`: it was not so before. */

@@ -19,6 +19,12 @@ struct plane_store_impl {
 		int64_t *node_id, int64_t *connection_id, struct plane_error *err);
 	int (*node_disconnected)(struct plane_store *store, int64_t node_id, int64_t connection_id,
 		struct plane_error *err);
+	int (*registrations_check)(struct plane_store *store,
+		struct plane_store_registration *registrations, size_t count,
+		struct plane_error *err);
+	/* NULL where the store is not shared */
+	int (*node_controller)(struct plane_store *store, int64_t node_id, char **name, char **url,
+		struct plane_error *err);
 	int (*drone_heartbeat)(struct plane_store *store, int64_t node_id, int64_t local_time_ms,
 		struct plane_error *err);
 	int (*drone_drain)(struct plane_store *store, const char *cluster, const char *name,

@@ -21,6 +21,8 @@ static void apply(struct plane_controller_config *config, const char *flag, cons
 		config->listen = value;
 	else if (strcmp(flag, "--controller-url") == 0)
 		config->controller_url = value;
+	else if (strcmp(flag, "--advertise-url") == 0)
+		config->advertise_url = value;
 	else if (strcmp(flag, "--default-cluster") == 0)
 		config->default_cluster = value;
 	else if (strcmp(flag, "--forward-auth") == 0)

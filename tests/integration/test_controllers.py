@@ -2,14 +2,21 @@
 others. Drones and proxies are played by the test."""
 
 import asyncio
+import base64
 import contextlib
+import json
+import os
 import signal
+import socket
+import struct
 import urllib.request
 
 import pytest
 
 from postgres import Postgres
-from test_controller import (ADDRESS, Controller, drone, error_of, proxy, read_stream, run, statuses)
+from serve import free_port
+from test_controller import (ADDRESS, CLUSTER, VERSION, Controller, drone, error_of, proxy, read_stream, run,
+                             statuses)
 
 HOUR_MS = "3600000"
 # what is repeated now and then is out of the way: only notifications bring news
@@ -32,15 +39,20 @@ class Controllers:
         self.database = server.new_database()
         self.started = []
 
-    def start(self, *flags):
+    def start(self, *flags, listen="127.0.0.1:0"):
         directory = self.directory / f"controller-{len(self.started)}"
         directory.mkdir()
-        one = Controller(directory, "--grace-ms", "10000", *flags, db=self.database)
+        one = Controller(directory, "--grace-ms", "10000", *flags, db=self.database, listen=listen)
         self.started.append(one)
         return one
 
     def pair(self, *flags):
         return self.start(*flags), self.start(*flags)
+
+    def advertised(self, *flags):
+        """One that says to the others where it is."""
+        address = f"127.0.0.1:{free_port()}"
+        return self.start("--advertise-url", f"http://{address}", *flags, listen=address)
 
     def kill(self, one):
         self.started.remove(one)
@@ -175,6 +187,163 @@ def test_a_hundred_connects_at_two_controllers_for_a_new_key_give_one_backend(co
             assert [link["spawned"] for link in links].count(True) == 1
             await dr.action()
             await dr.silent(0.3)
+
+    run(story())
+
+
+# ---- one connection of a node is the registered one ----
+
+
+async def registered_at(one):
+    """The drone dr-one is connected, as the store has it, and gets backends."""
+    deadline = asyncio.get_running_loop().time() + 30
+    while True:
+        state = (await one.aget(f"/ctrl/c/{CLUSTER}/state")).json()
+        if [drone["ready"] for drone in state["drones"]] == [True]:
+            return state["drones"][0]["node"]["controller"]
+        assert asyncio.get_running_loop().time() < deadline, state
+        await asyncio.sleep(0.05)
+
+
+def test_a_node_that_connects_elsewhere_is_closed_where_it_was(controllers):
+    async def story():
+        here, there = controllers.start("--id", "co-here"), controllers.start("--id", "co-there")
+        async with drone(here) as stale, proxy(here) as stale_px:
+            async with drone(there) as dr, proxy(there):
+                for old in (stale, stale_px):
+                    await asyncio.wait_for(old.ws.wait_closed(), 20)
+                    assert old.ws.close_code == 1008 and "connected after" in old.ws.close_reason
+                assert await registered_at(here) == "co-there"
+                await here.aconnect()
+                await dr.action()
+
+    run(story())
+
+
+def hidden_connection(address, name):
+    """The bytes of a drone that connects and says its name, before anybody has read one of them."""
+    host, port = address.split(":")
+    connection = socket.create_connection((host, int(port)), 30)
+    key = base64.b64encode(os.urandom(16)).decode()
+    said = json.dumps({"version": VERSION, "name": name}).encode()
+    connection.sendall(
+        f"GET /ctrl/c/{CLUSTER}/drone-socket HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket"
+        f"\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+        + struct.pack("!BBI", 0x81, 0x80 | len(said), 0) + said)
+    return connection
+
+
+def read_to_end(connection):
+    said = b""
+    while more := connection.recv(65536):
+        said += more
+    return said
+
+
+@pytest.mark.fault
+def test_a_registration_that_comes_late_does_not_keep_a_node_from_its_drone(controllers):
+    async def story():
+        here, there = controllers.start("--id", "co-here"), controllers.start("--id", "co-there")
+        here.process.send_signal(signal.SIGSTOP)
+        with contextlib.closing(hidden_connection(here.address, "dr-one")) as late:
+            async with drone(there) as dr:
+                # now the controller reads what the drone had said before it went to the other one
+                here.process.send_signal(signal.SIGCONT)
+                await asyncio.wait_for(dr.ws.wait_closed(), 20)
+                assert dr.ws.close_code == 1008
+            async with drone(there) as dr:  # as a drone does
+                assert b"connected after" in await asyncio.wait_for(in_thread(read_to_end, late), 20)
+                assert await registered_at(there) == "co-there"
+                await there.aconnect()
+                await dr.action()
+
+    run(story())
+
+
+@pytest.mark.fault
+def test_a_node_whose_registration_the_store_has_lost_comes_again(controllers):
+    async def story():
+        here, _ = controllers.pair()
+        async with drone(here) as dr:
+            controllers.execute("UPDATE node SET controller = NULL")  # as a replica may have it
+            await asyncio.wait_for(dr.ws.wait_closed(), 20)
+            assert dr.ws.close_code == 1008
+
+    run(story())
+
+
+# ---- logs ----
+
+
+def test_logs_are_passed_on_from_the_controller_that_the_drone_is_connected_to(controllers):
+    async def story():
+        here, there = controllers.start(), controllers.advertised("--id", "co-there")
+        async with drone(there, extensions=["logs"]) as dr:
+            backend = (await here.aconnect()).json()["backend_id"]
+            reader = in_thread(here.get, f"/ctrl/b/{backend}/logs?follow=true&tail=7")
+            request = await dr.expect("LogsRequest")
+            assert request["tail"] == 7 and request["follow"] is True
+            answer = {"request_id": request["request_id"], "data": "one\n"}
+            await dr.send({"LogsChunk": {**answer, "end": False}})
+            big = "x" * 100_000 + "\n"
+            for _ in range(30):
+                await dr.send({"LogsChunk": {**answer, "data": big, "end": False}})
+            await dr.send({"LogsChunk": {**answer, "data": "two\n", "end": True}})
+            log = await asyncio.wait_for(reader, 30)
+            assert log.status == 200 and log.body == f"one\n{big * 30}two\n".encode()
+            assert log.headers["content-type"].startswith("text/plain")
+        async with drone(there) as dr:  # an original one
+            assert (await here.aget(f"/ctrl/b/{backend}/logs")).status == 501
+
+    run(story())
+
+
+def test_a_reader_of_logs_that_leaves_is_told_to_the_other_controller_s_drone(controllers):
+    async def story():
+        here, there = controllers.start(), controllers.advertised()
+        async with drone(there, extensions=["logs"]) as dr:
+            backend = (await here.aconnect()).json()["backend_id"]
+            host, port = here.address.split(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(f"GET /ctrl/b/{backend}/logs?follow=1 HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            request = await dr.expect("LogsRequest")
+            await dr.send({"LogsChunk": {"request_id": request["request_id"], "data": "one\n", "end": False}})
+            await asyncio.wait_for(reader.readuntil(b"one\n"), 20)
+            writer.close()
+            assert await dr.expect("LogsCancel") == {"request_id": request["request_id"]}
+
+    run(story())
+
+
+@pytest.mark.fault
+def test_logs_of_a_drone_that_cannot_be_asked_are_a_clear_answer(controllers):
+    async def story():
+        here, there = controllers.start(), controllers.start("--id", "co-there")
+        away = controllers.advertised("--id", "co-away")
+        async with drone(there, extensions=["logs"]):
+            backend = (await here.aconnect()).json()["backend_id"]
+            assert error_of(await here.aget(f"/ctrl/b/{backend}/logs")) == (
+                503, "Other", "The drone of this backend is connected to co-there, which has no "
+                "--advertise-url")
+        async with drone(away, extensions=["logs"]):
+            controllers.kill(away)
+            assert error_of(await here.aget(f"/ctrl/b/{backend}/logs")) == (
+                503, "Other", "The drone of this backend is connected to co-away, which does not answer")
+
+    run(story())
+
+
+@pytest.mark.fault
+def test_logs_that_are_followed_end_with_the_controller_that_they_come_from(controllers):
+    async def story():
+        here, there = controllers.start(), controllers.advertised()
+        async with drone(there, extensions=["logs"]) as dr:
+            backend = (await here.aconnect()).json()["backend_id"]
+            reader = in_thread(here.get, f"/ctrl/b/{backend}/logs?follow=true")
+            request = await dr.expect("LogsRequest")
+            await dr.send({"LogsChunk": {"request_id": request["request_id"], "data": "one\n", "end": False}})
+            controllers.kill(there)
+            assert (await asyncio.wait_for(reader, 20)).body in (b"one\n", b"")
 
     run(story())
 

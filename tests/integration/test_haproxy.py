@@ -50,6 +50,18 @@ class Process:
         return self.log_path.read_text(errors="replace")[-6000:]
 
 
+def haproxy_file(directory, api, controllers):
+    """The packaged file, with the test's addresses and nothing else changed."""
+    text = CONFIGURATION.read_text()
+    for old, new in (("127.0.0.1:8080", api.removeprefix("http://")), ("10.0.0.11:8080", controllers[0]),
+                     ("10.0.0.12:8080", controllers[1])):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    path = directory / "haproxy.cfg"
+    path.write_text(text)
+    return path
+
+
 class Installation:
     """PostgreSQL, two controllers, HAProxy with the packaged configuration, a drone and a proxy."""
 
@@ -61,9 +73,11 @@ class Installation:
         self.ports = [free_port(), free_port()]
         self.controllers = [
             Process(directory, name, PLANE, "controller", "--db", self.postgres.url(), "--id", name,
-                    "--port", port, "--controller-url", self.api)
+                    "--port", port, "--controller-url", self.api, "--advertise-url",
+                    f"http://127.0.0.1:{port}")
             for name, port in zip(("co-one", "co-two"), self.ports)]
-        self.haproxy = Process(directory, "haproxy", "haproxy", "-db", "-f", self.configure())
+        self.haproxy = Process(directory, "haproxy", "haproxy", "-db", "-f", haproxy_file(
+            directory, self.api, [f"127.0.0.1:{port}" for port in self.ports]))
         place = Serve(directory)  # only its directory: no server is started
         place.import_image("echo", EXAMPLES / "echo.tar")
         self.leaks, self.others = place.leaks, []
@@ -73,18 +87,6 @@ class Installation:
         host, port = self.cluster.split(":")
         self.proxy = Process(directory, "proxy", PLANE, "proxy", *node, "--host", host, "--http-port",
                              port, "--workers", "1")
-
-    def configure(self):
-        """The packaged file, with the test's addresses and nothing else changed."""
-        text = CONFIGURATION.read_text()
-        for old, new in (("127.0.0.1:8080", self.api.removeprefix("http://")),
-                         ("10.0.0.11:8080", f"127.0.0.1:{self.ports[0]}"),
-                         ("10.0.0.12:8080", f"127.0.0.1:{self.ports[1]}")):
-            assert text.count(old) == 1
-            text = text.replace(old, new)
-        path = self.directory / "haproxy.cfg"
-        path.write_text(text)
-        return path
 
     def start(self):
         for controller, port in zip(self.controllers, self.ports):
@@ -282,6 +284,14 @@ def check_streams(installation, streams):
             assert reader.seen == [status for status, in stored]
         # each of them was cut at least once: they did not all sit at one that was never killed
         assert all(reader.resumed >= 2 for reader in readers)
+
+
+def test_logs_are_there_whichever_controller_is_asked(installation):
+    backend = installation.connect("k")["backend_id"]
+    installation.wait_status(backend, "ready")
+    addresses = [installation.api, *(f"http://127.0.0.1:{port}" for port in installation.ports)]
+    logs = [request("GET", f"{address}/ctrl/b/{backend}/logs") for address in addresses]
+    assert [answer.status for answer in logs] == [200] * 3
 
 
 def test_a_revoked_link_stops_working_at_the_proxies_of_every_controller(installation):

@@ -35,6 +35,7 @@ CREATE TABLE node (
   cluster text NOT NULL,
   name text NOT NULL,
   controller text,
+  controller_url text,
   connection_id bigint NOT NULL,
   version text NOT NULL,
   git_hash text NOT NULL,
@@ -47,6 +48,7 @@ COMMENT ON COLUMN node.kind IS 'Drone, Proxy or AcmeDnsServer.';
 COMMENT ON COLUMN node.cluster IS 'Empty for nodes of no cluster.';
 COMMENT ON COLUMN node.name IS 'dr-..., px-..., ns-...: its own in its cluster.';
 COMMENT ON COLUMN node.controller IS 'Which one it is connected to; NULL for none.';
+COMMENT ON COLUMN node.controller_url IS 'Under which other controllers reach that one; NULL: they do not.';
 COMMENT ON COLUMN node.connection_id IS 'Random: which connection is the present one.';
 COMMENT ON COLUMN node.version IS 'Plane''s version that it runs.';
 COMMENT ON COLUMN node.git_hash IS 'The commit that its program was built from.';

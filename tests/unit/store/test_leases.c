@@ -448,6 +448,12 @@ static void a_file_of_version_1_is_brought_up_to_date(void **state)
 	assert_true(break_lease(&seen));
 	assert_true(is_live("k")); /* its lease is its own */
 	assert_false(is_live("k2"));
+	struct plane_store_revocations revoked = { 0 };
+	assert_int_equal(plane_store_token_revoke(store, "b1", "alice", &err), 0);
+	assert_int_equal(plane_store_revocations(store, LONG_MS, &revoked, &err), 0);
+	assert_int_equal(revoked.count, 1);
+	assert_string_equal(revoked.entries[0].user, "alice");
+	plane_store_revocations_finish(&revoked);
 	assert_int_equal(plane_store_migrate(store, &err), 0); /* nothing more to do */
 }
 

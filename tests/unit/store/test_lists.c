@@ -141,6 +141,59 @@ static void nodes_are_listed_by_what_is_asked(void **state)
 	assert_string_equal(members(&away), "dr-z dr-a dr-b");
 }
 
+static void one_connection_of_a_node_is_the_registered_one(void **state)
+{
+	int64_t first, second, other;
+	int64_t a = connect_node(PLANE_NODE_DRONE, "c:1", "dr-a", "", &first);
+	int64_t b = connect_node(PLANE_NODE_PROXY, "c:1", "px-b", NULL, &other);
+	(void)state;
+	assert_int_equal(connect_node(PLANE_NODE_DRONE, "c:1", "dr-a", "", &second), a);
+	struct plane_store_registration asked[] = { { a, first, true }, { a, second, false },
+		{ b, other, false }, { b, second, true }, { b + 99, other, true } };
+	assert_int_equal(plane_store_registrations_check(store, asked, 0, &err), 0);
+	assert_int_equal(plane_store_registrations_check(store, asked, 5, &err), 0);
+	assert_false(asked[0].is_current);
+	assert_true(asked[1].is_current && asked[2].is_current);
+	assert_false(asked[3].is_current || asked[4].is_current);
+	assert_int_equal(plane_store_node_disconnected(store, a, second, &err), 0);
+	assert_int_equal(plane_store_registrations_check(store, asked, 3, &err), 0);
+	assert_false(asked[1].is_current);
+	assert_true(asked[2].is_current);
+}
+
+static void a_node_s_controller_can_be_found_where_others_can_reach_it(void **state)
+{
+	int64_t id, connection;
+	char *name = NULL, *url = NULL;
+	struct plane_store_node node = { .kind = PLANE_NODE_DRONE,
+		.name = "dr-a",
+		.cluster = "c:1",
+		.controller = "co-a",
+		.controller_url = "http://10.0.0.1:8080" };
+	(void)state;
+	assert_int_equal(plane_store_node_connected(store, &node, &id, &connection, &err), 0);
+	assert_int_equal(plane_store_node_controller(store, id, &name, &url, &err), 0);
+	if (!is_postgres) { /* nobody else shares it */
+		assert_null(name);
+		assert_null(url);
+		return;
+	}
+	assert_string_equal(name, "co-a");
+	assert_string_equal(url, "http://10.0.0.1:8080");
+	free(name);
+	free(url);
+	node.controller_url = NULL;
+	assert_int_equal(plane_store_node_connected(store, &node, &id, &connection, &err), 0);
+	assert_int_equal(plane_store_node_controller(store, id, &name, &url, &err), 0);
+	assert_string_equal(name, "co-a");
+	assert_null(url);
+	free(name);
+	assert_int_equal(plane_store_node_disconnected(store, id, connection, &err), 0);
+	assert_int_equal(plane_store_node_controller(store, id, &name, &url, &err), 0);
+	assert_null(name);
+	assert_null(url);
+}
+
 static void a_listed_drone_has_all_that_is_known_of_it(void **state)
 {
 	int64_t connection;
@@ -290,6 +343,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(nodes_are_listed_by_what_is_asked),
+		TEST(one_connection_of_a_node_is_the_registered_one),
+		TEST(a_node_s_controller_can_be_found_where_others_can_reach_it),
 		TEST(a_listed_drone_has_all_that_is_known_of_it),
 		TEST(backends_are_listed_by_drone_and_by_life),
 		TEST(pages_of_keys_have_each_key_once),

@@ -417,6 +417,42 @@ static void tokens_lead_to_their_backend_until_revoked_or_old(void **state)
 	assert_false(is_found);
 }
 
+/* "backend user" of those of the last `since_ms`, with spaces between. */
+static const char *revoked(int64_t since_ms)
+{
+	static char text[256];
+	struct plane_store_revocations found = { 0 };
+	assert_int_equal(plane_store_revocations(store, since_ms, &found, &err), 0);
+	text[0] = '\0';
+	for (size_t i = 0; i < found.count; i++)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s:%s", i ? " " : "",
+			found.entries[i].backend, found.entries[i].user);
+	plane_store_revocations_finish(&found);
+	return text;
+}
+
+static void revocations_are_remembered_for_proxies_that_were_away(void **state)
+{
+	int64_t removed;
+	(void)state;
+	assert_int_equal(spawn("b1", "k1", NULL), 0);
+	assert_int_equal(spawn("b2", "k2", NULL), 0);
+	assert_string_equal(revoked(60000), "");
+	assert_int_equal(plane_store_token_revoke(store, "b1", "alice", &err), 0);
+	pass_ms(5000);
+	assert_int_equal(plane_store_token_revoke(store, "b2", "bob", &err), 0);
+	assert_int_equal(plane_store_token_revoke(store, "b1", "alice", &err), 0);
+	assert_string_equal(revoked(60000), "b1:alice b2:bob b1:alice"); /* oldest first */
+	assert_string_equal(revoked(1000), "b2:bob b1:alice");
+	pass_ms(PLANE_STORE_REVOCATIONS_KEPT_MS - 1000);
+	assert_int_equal(plane_store_cleanup_tokens(store, &removed, &err), 0);
+	assert_string_equal(
+		revoked(2 * (int64_t)PLANE_STORE_REVOCATIONS_KEPT_MS), "b2:bob b1:alice");
+	pass_ms(2000);
+	assert_int_equal(plane_store_cleanup_tokens(store, &removed, &err), 0);
+	assert_string_equal(revoked(2 * (int64_t)PLANE_STORE_REVOCATIONS_KEPT_MS), "");
+}
+
 static enum plane_backend_status status_of(const char *backend)
 {
 	struct plane_store_backend found;
@@ -767,6 +803,7 @@ static void calls_go_on_after_the_server_closed_all_connections(void **state)
 		TEST(only_idle_backends_are_due),                                                  \
 		TEST(orders_are_kept_until_acknowledged_and_not_doubled),                          \
 		TEST(tokens_lead_to_their_backend_until_revoked_or_old),                           \
+		TEST(revocations_are_remembered_for_proxies_that_were_away),                       \
 		TEST(backends_of_a_silent_drone_are_lost_once_their_lease_is_over),                \
 		TEST(backends_of_a_drone_that_speaks_are_not_lost),                                \
 		TEST(silence_while_the_store_was_closed_does_not_count),                           \
