@@ -46,6 +46,20 @@ bool plane_text_parse_int(const char *text, int64_t min, int64_t max, int64_t *v
 	return true;
 }
 
+bool plane_text_parse_millis(const char *text, int64_t min, int64_t max, int64_t *millis)
+{
+	char digits[24];
+	size_t whole = strcspn(text, "."), decimals = text[whole] ? strlen(text + whole + 1) : 0;
+	if (whole == 0 || whole > 15 || decimals > 3 || (text[whole] && decimals == 0) ||
+		strspn(text, "0123456789.") != strlen(text))
+		return false;
+	memcpy(digits, text, whole);
+	memset(digits + whole, '0', 3);
+	memcpy(digits + whole, text + whole + (text[whole] != '\0'), decimals);
+	digits[whole + 3] = '\0';
+	return plane_text_parse_int(digits, min, max, millis);
+}
+
 void plane_text_base64url(const unsigned char *bytes, size_t len, char *text)
 {
 	static const char digits[] =

@@ -16,6 +16,9 @@ bool plane_text_equal_secret(const char *a, size_t a_len, const char *b, size_t 
 /** Whole text as a decimal number in [min, max]; no sign other than '-', no spaces. */
 bool plane_text_parse_int(const char *text, int64_t min, int64_t max, int64_t *value);
 
+/** "2", "1.5", "0.125" in thousandths, in [min, max]; at most three decimals, no sign. */
+bool plane_text_parse_millis(const char *text, int64_t min, int64_t max, int64_t *millis);
+
 /** base64url without padding (RFC 4648 section 5); `text` has room for 4*((len+2)/3)+1. */
 void plane_text_base64url(const unsigned char *bytes, size_t len, char *text);
 

@@ -57,7 +57,7 @@ int plane_admin_backends(int argc, char **argv)
 	if (status >= 0)
 		return status;
 	_cleanup_(plane_buffer_finish) struct plane_buffer path = { 0 };
-	plane_buffer_add_text(&path, "/ctrl/backends?");
+	plane_buffer_add_text(&path, "/ctrl/backends?metrics=true");
 	plane_admin_add_query(&path, "cluster", cluster);
 	plane_admin_add_query(&path, "drone", drone);
 	plane_admin_add_query(&path, "status", state);

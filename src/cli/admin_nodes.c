@@ -50,14 +50,12 @@ static void add_drone(struct plane_table *table, const json_t *drone)
 	const json_t *resources = json_object_get(drone, "resources");
 	char backends[PLANE_DISPLAY_SIZE], memory[96], available[PLANE_DISPLAY_SIZE], cpus[96];
 	char load[PLANE_DISPLAY_SIZE], heartbeat[PLANE_DISPLAY_SIZE], lease[PLANE_DISPLAY_SIZE];
-	_cleanup_json_ json_t *cpu_millis =
-		json_integer(json_integer_value(json_object_get(resources, "cpu_count")) * 1000);
 	plane_admin_integer(json_object_get(drone, "backend_count"), backends);
 	put_share(memory, json_object_get(resources, "memory_reserved_bytes"),
-		json_object_get(resources, "memory_total_bytes"), plane_admin_bytes);
+		json_object_get(resources, "memory_allocatable_bytes"), plane_admin_bytes);
 	plane_admin_bytes(json_object_get(resources, "memory_available_bytes"), available);
 	put_share(cpus, json_object_get(resources, "cpu_reserved_millis"),
-		resources ? cpu_millis : NULL, plane_admin_millis);
+		json_object_get(resources, "cpu_allocatable_millis"), plane_admin_millis);
 	plane_admin_millis(json_object_get(resources, "load_millis"), load);
 	plane_admin_age(json_object_get(drone, "lease_age"), lease);
 	plane_admin_age(json_object_get(drone, "last_heartbeat_age"), heartbeat);

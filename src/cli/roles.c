@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "cli/capacity_flags.h"
 #include "cli/commands.h"
 #include "cli/credentials.h"
 #include "cli/flags.h"
@@ -154,6 +155,7 @@ static void directories_finish(struct drone_directories *directories)
 struct drone_words {
 	const char *data_dir, *egress, *ip, *ports;
 	struct plane_flag_list proxies;
+	struct plane_capacity_words capacity;
 };
 
 static int run_drone(struct plane_drone_config *config, const struct drone_words *words)
@@ -169,6 +171,8 @@ static int run_drone(struct plane_drone_config *config, const struct drone_words
 		    &is_published, &err) < 0)
 		return plane_fail("--ip, --backend-ports, --proxy-allow: %s", err.message);
 	config->publish = is_published ? &publish : NULL;
+	if (plane_capacity_words_read(&words->capacity, &config->capacity, &err) < 0)
+		return plane_fail("%s", err.message);
 	if (find_directories(config, words->data_dir, &directories, &err) < 0)
 		status = plane_fail("%s", err.message);
 	else
@@ -209,6 +213,7 @@ int plane_command_drone(int argc, char **argv)
 		{ "proxy-allow", PLANE_FLAG_LIST, &words.proxies, "NETWORK",
 			"from where these ports may be reached, as 10.1.2.3 or 10.1.0.0/16; may be "
 			"given several times (default: private networks)" },
+		PLANE_CAPACITY_FLAGS(words.capacity),
 		{ "parked", PLANE_FLAG_INT, &pool_size, "N",
 			"sandboxes kept ready for the next starts", 1, 256 },
 		{ "grace-seconds", PLANE_FLAG_INT, &grace, "S",

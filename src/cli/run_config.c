@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "cli/capacity_flags.h"
 #include "cli/commands.h"
 #include "cli/credentials.h"
 #include "cli/flags.h"
@@ -171,6 +172,24 @@ static int read_publish(const json_t *json, struct plane_network_publish *publis
 	return plane_network_publish_read(ip, ports, allowed, publish, is_published, err);
 }
 
+/* Ours, as texts: "memory_bytes", "cpus", "overcommit_memory", "overcommit_cpu". */
+static int read_capacity(
+	const json_t *json, struct plane_drone_config *config, struct plane_error *err)
+{
+	struct plane_capacity_words words = { 0 };
+	const struct {
+		const char *name;
+		const char **text;
+	} fields[] = { { "memory_bytes", &words.memory_bytes }, { "cpus", &words.cpus },
+		{ "overcommit_memory", &words.overcommit_memory },
+		{ "overcommit_cpu", &words.overcommit_cpu } };
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		if (plane_json_get_text(
+			    json, fields[i].name, PLANE_JSON_OPTIONAL, fields[i].text, err) < 0)
+			return err->code;
+	return plane_capacity_words_read(&words, &config->capacity, err);
+}
+
 static int run_drone(const json_t *json, struct plane_error *err)
 {
 	struct plane_drone_config config = plane_drone_config_defaults;
@@ -194,6 +213,8 @@ static int run_drone(const json_t *json, struct plane_error *err)
 		result = read_executor(json, &config, err);
 	if (result == 0)
 		result = read_publish(json, &publish, &is_published, err);
+	if (result == 0)
+		result = read_capacity(json, &config, err);
 	if (result < 0)
 		return result;
 	config.publish = is_published ? &publish : NULL;

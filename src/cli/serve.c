@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/ready.h"
 #include "base/text.h"
+#include "cli/capacity_flags.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/paths.h"
@@ -62,6 +63,7 @@ struct child {
 struct serve {
 	/* flags */
 	const char *data_dir_flag, *listen, *proxy_listen, *cluster, *egress, *mount_base;
+	struct plane_capacity_words capacity;
 	const char *root_redirect_url, *drone_metrics, *proxy_metrics, *api_token_file;
 	struct plane_tls_server_files tls;
 	bool is_insecure;
@@ -151,6 +153,10 @@ static void write_command(struct child *child)
 		add_flag(child, "--egress", serve->egress);
 		add_flag(child, "--mount-base", serve->mount_base);
 		add_flag(child, "--metrics-listen", serve->drone_metrics);
+		add_flag(child, "--memory-bytes", serve->capacity.memory_bytes);
+		add_flag(child, "--cpus", serve->capacity.cpus);
+		add_flag(child, "--overcommit-memory", serve->capacity.overcommit_memory);
+		add_flag(child, "--overcommit-cpu", serve->capacity.overcommit_cpu);
 		add_word(child, "--end-backends");
 		break;
 	case ROLE_PROXY:
@@ -570,6 +576,7 @@ int plane_command_serve(int argc, char **argv)
 			"what backends may reach outside (default: nat)" },
 		{ "lease-seconds", PLANE_FLAG_INT, &serve.lease_seconds, "S",
 			"backends outlive their controller for 4/5 of it (default: 60)", 1, 86400 },
+		PLANE_CAPACITY_FLAGS(serve.capacity),
 		{ "mount-base", PLANE_FLAG_TEXT, &serve.mount_base, "DIR",
 			"where the directories of backends that ask for one live" },
 		{ "root-redirect-url", PLANE_FLAG_TEXT, &serve.root_redirect_url, "URL",
@@ -592,5 +599,12 @@ int plane_command_serve(int argc, char **argv)
 		.flag_count = sizeof(flags) / sizeof(flags[0]),
 	};
 	int status = plane_command_parse(&command, argc, argv, NULL);
-	return status >= 0 ? status : serve_all(&serve);
+	if (status >= 0)
+		return status;
+	/* here, where it is told at once, and not by a drone that is started again and again */
+	struct plane_capacity_config capacity;
+	struct plane_error err = { 0 };
+	if (plane_capacity_words_read(&serve.capacity, &capacity, &err) < 0)
+		return plane_fail("%s", err.message);
+	return serve_all(&serve);
 }

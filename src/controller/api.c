@@ -39,6 +39,7 @@ static const struct plane_api_route routes[] = {
 	{ "GET", "/ctrl/drones", READ, plane_api_drone_list, 0 },
 	{ "GET", "/ctrl/proxies", READ, plane_api_proxy_list, 0 },
 	{ "GET", "/metrics", READ, plane_api_metrics, 0 },
+	{ "GET", "/metrics/backends", READ, plane_api_backend_metrics, 0 },
 	/* of older documentation */
 	{ "POST", "/ctrl/c/:/b/:/soft-terminate", ADMIN, plane_api_soft_terminate, 1 },
 	{ "POST", "/ctrl/c/:/b/:/hard-terminate", ADMIN, plane_api_hard_terminate, 1 },

@@ -72,5 +72,9 @@ void plane_api_dns_socket(struct plane_api_call *call);
 void plane_api_health(struct plane_api_call *call);
 void plane_api_status(struct plane_api_call *call);
 void plane_api_metrics(struct plane_api_call *call);
+void plane_api_backend_metrics(struct plane_api_call *call);
+/** Somebody wants to know what backends use: when nobody did, waits for what drones say, for a
+ * moment. */
+void plane_api_want_usage(struct plane_controller *controller);
 
 #endif

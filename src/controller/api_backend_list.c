@@ -4,10 +4,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "controller/error_body.h"
 
-static json_t *write_backend(const struct plane_store_listed_backend *backend)
+/* Null: not measured of late, or by a drone of another controller. */
+static json_t *write_usage(struct plane_usage *usage, const char *backend)
+{
+	struct plane_usage_entry entry;
+	if (!plane_usage_find(usage, backend, plane_clock_boot_ms(), &entry))
+		return json_null();
+	return json_pack("{s:I,s:I,s:o,s:I,s:I}", "memory_used_bytes",
+		(json_int_t)entry.use.memory_bytes, "memory_limit_bytes",
+		(json_int_t)entry.use.memory_limit_bytes, "cpu_millis",
+		entry.cpu_millis < 0 ? json_null() : json_integer(entry.cpu_millis), "cpu_ns",
+		(json_int_t)entry.use.cpu_ns, "age_ms", (json_int_t)entry.age_ms);
+}
+
+/* `usage` NULL: it is not wanted. */
+static json_t *write_backend(
+	const struct plane_store_listed_backend *backend, struct plane_usage *usage)
 {
 	json_t *entry = plane_backend_status_entry(&backend->state, backend->state_time_ms);
 	json_t *more = json_pack("{s:s,s:s,s:s?,s:I,s:o}", "backend_id", backend->backend,
@@ -17,16 +33,19 @@ static json_t *write_backend(const struct plane_store_listed_backend *backend)
 			? json_pack("{s:s,s:s,s:s}", "name", backend->key_name, "namespace",
 				  backend->key_namespace, "tag", backend->key_tag)
 			: json_null());
+	if (usage)
+		(void)json_object_set_new(entry, "metrics", write_usage(usage, backend->backend));
 	(void)json_object_update(entry, more); /* objects both: fails for want of memory only */
 	json_decref(more);
 	return entry;
 }
 
-static json_t *write_page(const struct plane_store_backend_list *list, int limit)
+static json_t *write_page(
+	const struct plane_store_backend_list *list, int limit, struct plane_usage *usage)
 {
 	json_t *backends = json_array();
 	for (size_t i = 0; i < list->count; i++)
-		(void)json_array_append_new(backends, write_backend(&list->entries[i]));
+		(void)json_array_append_new(backends, write_backend(&list->entries[i], usage));
 	bool is_full = list->count == (size_t)limit;
 	return json_pack("{s:o,s:s?}", "backends", backends, "next_cursor",
 		is_full ? list->entries[list->count - 1].backend : NULL);
@@ -76,11 +95,17 @@ void plane_api_backend_list(struct plane_api_call *call)
 	struct plane_store_backend_list list = { 0 };
 	struct list_query query = { 0 };
 	struct plane_error err = { 0 };
-	if (read_filter(call, &query, &filter)) {
+	bool is_usage_wanted = false;
+	if (read_filter(call, &query, &filter) &&
+		plane_api_query_flag(call, "metrics", &is_usage_wanted)) {
+		if (is_usage_wanted)
+			plane_api_want_usage(call->controller);
 		if (plane_store_backend_list(call->controller->store, &filter, &list, &err) < 0)
 			plane_api_fail_because(call->response, PLANE_API_DATABASE, &err);
 		else
-			plane_api_answer(call->response, write_page(&list, filter.limit));
+			plane_api_answer(call->response,
+				write_page(&list, filter.limit,
+					is_usage_wanted ? call->controller->usage : NULL));
 	}
 	plane_store_backend_list_finish(&list);
 	query_finish(&query);

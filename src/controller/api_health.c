@@ -3,8 +3,11 @@
 
 #include <inttypes.h>
 
+#include "base/clock.h"
 #include "base/version.h"
 #include "controller/error_body.h"
+
+#define USAGE_WAIT_MS 500
 
 static bool is_healthy(struct plane_api_call *call)
 {
@@ -57,4 +60,20 @@ void plane_api_metrics(struct plane_api_call *call)
 	call->response->content_type = "text/plain; version=0.0.4; charset=utf-8";
 	plane_metrics_write(&call->controller->metrics, &call->response->body);
 	write_store_metrics(call->controller->store, &call->response->body);
+	plane_drone_registry_write(call->controller->drones, &call->response->body);
+}
+
+/* Drones are asked at once, and what they measure takes some milliseconds. */
+void plane_api_want_usage(struct plane_controller *controller)
+{
+	if (plane_usage_want(controller->usage, plane_clock_boot_ms()))
+		(void)uv_async_send(&controller->usage_wake); /* succeeds while it is open */
+	plane_usage_wait(controller->usage, USAGE_WAIT_MS);
+}
+
+void plane_api_backend_metrics(struct plane_api_call *call)
+{
+	plane_api_want_usage(call->controller);
+	call->response->content_type = "text/plain; version=0.0.4; charset=utf-8";
+	plane_usage_write(call->controller->usage, plane_clock_boot_ms(), &call->response->body);
 }

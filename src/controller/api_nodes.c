@@ -32,13 +32,15 @@ static bool is_healthy(
 static json_t *write_drone(
 	const struct plane_store_member *member, const struct plane_controller_config *config)
 {
-	return json_pack("{s:b,s:b,s:o,s:I,s:o,s:s,s:s,s:b}", "ready", member->is_ready, "draining",
-		member->is_draining, "last_heartbeat_age",
+	return json_pack("{s:b,s:b,s:o,s:I,s:o,s:s,s:s,s:b,s:o}", "ready", member->is_ready,
+		"draining", member->is_draining, "last_heartbeat_age",
 		member->heartbeat_age_ms < 0 ? json_null()
 					     : json_integer(member->heartbeat_age_ms / 1000),
 		"backend_count", (json_int_t)member->backend_count, "node",
 		write_node(member, config), "cluster", member->cluster, "pool", member->pool,
-		"healthy", is_healthy(member, config));
+		"healthy", is_healthy(member, config), "resources",
+		member->has_resources ? plane_drone_resources_write(&member->resources)
+				      : json_null());
 }
 
 /* True when `members` are those that the filter lets pass; else it was answered. */

@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "controller/placement.h"
+#include "controller/placing.h"
 
 #define TRIES 3
 #define TOKEN_LIFETIME_MS (3600 * 1000)
@@ -28,6 +28,7 @@ struct attempt {
 	struct plane_connect_result *result;
 	struct plane_connect_failure *failure;
 	char random_key[PLANE_NAME_SIZE];
+	struct plane_placement placement;
 	json_t *no_auth; /* an empty object */
 	/* of a token that is not given out yet */
 	char token[PLANE_TOKEN_SIZE], secret_token[PLANE_TOKEN_SIZE];
@@ -100,37 +101,31 @@ static enum step reuse(struct attempt *attempt, const struct plane_store_connect
 }
 
 static enum step choose_drone(struct attempt *attempt, const struct plane_store_drones *drones,
-	struct plane_store_drone *chosen)
+	const char *cluster, struct plane_store_drone *chosen)
 {
-	_cleanup_free_ int64_t *counts = plane_alloc_zero(drones->count + 1, sizeof(*counts));
-	for (size_t i = 0; i < drones->count; i++)
-		counts[i] = drones->entries[i].backend_count;
-	size_t index = plane_placement_choose(
-		counts, drones->count, attempt->controller->config->best_of, plane_random_below);
-	if (index == PLANE_PLACEMENT_NONE)
-		return fail(attempt, PLANE_API_NO_DRONE_AVAILABLE, NULL);
+	struct plane_controller *controller = attempt->controller;
+	const struct plane_connect_request *request = attempt->request;
+	size_t index = plane_placements_choose(controller->placements, drones, &request->resources,
+		controller->config->best_of, plane_clock_boot_ms(), &attempt->placement);
+	if (index == PLANE_PLACEMENT_NONE) {
+		plane_placing_explain(controller, cluster, request->pool, &request->resources,
+			attempt->failure->reason);
+		return fail(attempt, PLANE_API_NO_DRONE_AVAILABLE, attempt->failure->reason);
+	}
 	*chosen = drones->entries[index];
 	return STEP_DONE;
 }
 
-/* The drone's clock now, never later than it is; read before the lease is acquired. */
-static int64_t drone_clock(
-	struct plane_controller *controller, const struct plane_store_drone *drone)
-{
-	struct plane_drone_entry entry;
-	if (plane_drone_registry_find(controller->drones, drone->id, &entry) && entry.has_clock)
-		return plane_clock_report_estimate(&entry.clock, plane_clock_boot_ms());
-	return drone->last_local_time_ms; /* connected to another controller */
-}
-
 static void announce(struct attempt *attempt, const struct plane_store_drone *drone,
-	const char *action_id, char *owned_message, int64_t time_ms)
+	const char *action_id, const struct plane_store_spawned *spawned)
 {
 	struct plane_controller *controller = attempt->controller;
 	const char *backend = attempt->result->backend;
 	struct plane_backend_state state = { .status = PLANE_SCHEDULED };
-	plane_hub_publish_action(controller->hub, backend, action_id, drone->id, owned_message);
-	plane_hub_publish_state(controller->hub, backend, &state, time_ms);
+	plane_placements_confirm(
+		controller->placements, &attempt->placement, spawned->fencing_token);
+	plane_placing_announce(controller, backend, drone->id, action_id, spawned->message);
+	plane_hub_publish_state(controller->hub, backend, &state, spawned->time_ms);
 	plane_info_backend(backend, "scheduled on %s", drone->name);
 }
 
@@ -140,11 +135,8 @@ static enum step spawn_on(
 	struct plane_controller *controller = attempt->controller;
 	const struct plane_connect_request *request = attempt->request;
 	struct plane_connect_result *result = attempt->result;
-	const struct plane_lease_constants *constants =
-		drone->lease_epoch ? &controller->config->drone_lease : &controller->config->lease;
 	char action_id[PLANE_NAME_SIZE];
-	_cleanup_free_ char *message = NULL;
-	int64_t time_ms = 0;
+	struct plane_store_spawned spawned = { 0 };
 	struct plane_error err = { 0 };
 	plane_name_random("ak", action_id);
 	struct plane_store_token token = new_token(attempt);
@@ -167,16 +159,18 @@ static enum step spawn_on(
 		.action_id = action_id,
 		.executable = request->executable,
 		.lease_epoch = drone->lease_epoch,
-		.deadlines = plane_deadlines_after(constants, drone_clock(controller, drone)),
-		.lease_ms = constants->expire_ms };
-	int code = plane_store_spawn(controller->store, &spawn, &message, &time_ms, &err);
+		.resources = request->resources };
+	plane_placing_lease(controller, drone, &spawn.deadlines, &spawn.lease_ms);
+	int code = plane_store_spawn(controller->store, &spawn, &spawned, &err);
+	if (code < 0)
+		plane_placements_cancel(controller->placements, &attempt->placement);
 	if (code == -EEXIST)
 		return lost_race(attempt, PLANE_API_FAILED_TO_ACQUIRE_KEY);
 	if (code == -ESTALE) /* the drone was given up, or has come back, this instant */
 		return lost_race(attempt, PLANE_API_NO_DRONE_AVAILABLE);
 	if (code < 0)
 		return fail_store(attempt, "store the backend", &err);
-	announce(attempt, drone, action_id, STEAL(message), time_ms);
+	announce(attempt, drone, action_id, &spawned);
 	return STEP_DONE;
 }
 
@@ -197,7 +191,7 @@ static enum step spawn(struct attempt *attempt, const struct plane_store_drones 
 	if (!cluster)
 		return fail(attempt, PLANE_API_NO_CLUSTER_PROVIDED, NULL);
 	struct plane_store_drone drone = { 0 };
-	enum step step = choose_drone(attempt, drones, &drone);
+	enum step step = choose_drone(attempt, drones, cluster, &drone);
 	if (step != STEP_DONE)
 		return step;
 	memset(result, 0, sizeof(*result));
@@ -223,12 +217,10 @@ static enum step try_once(struct attempt *attempt)
 	struct plane_store_connect look = { .key_namespace = request->key_namespace,
 		.key_name = request->has_key ? request->key_name : NULL,
 		.key_tag = request->key_tag,
-		.token = &token,
-		.cluster = request->has_spawn_config ? cluster_of(attempt) : NULL,
-		.pool = request->pool,
-		.healthy_ms = attempt->controller->config->unhealthy_ms,
-		.lease_healthy_ms = attempt->controller->config->drone_lease.soft_terminate_ms };
+		.token = &token };
 	struct plane_store_connection found = { 0 };
+	plane_placing_where(attempt->controller,
+		request->has_spawn_config ? cluster_of(attempt) : NULL, request->pool, &look);
 	if (plane_store_connect(attempt->controller->store, &look, &found, &err) < 0)
 		return fail_store(attempt, "look up the key", &err);
 	enum step step = found.key.is_live ? reuse(attempt, &found) : spawn(attempt, &found.drones);

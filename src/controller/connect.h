@@ -4,6 +4,7 @@
 
 #include "controller/error_body.h"
 #include "controller/internal.h"
+#include "controller/placing.h"
 #include "model/connect_request.h"
 
 /** Zeroed is empty. */
@@ -21,8 +22,9 @@ struct plane_connect_result {
 /** What a connect ended with when it did not succeed. */
 struct plane_connect_failure {
 	enum plane_api_error error;
-	const char *message;      /* a literal instead of the error's own; NULL for none */
-	struct plane_error cause; /* for the log; code 0 for none */
+	const char *message;                    /* instead of the error's own; NULL for none */
+	struct plane_error cause;               /* for the log; code 0 for none */
+	char reason[PLANE_PLACING_REASON_SIZE]; /* what `message` may point to */
 };
 
 /**

@@ -143,6 +143,7 @@ static void finish_if_idle(struct plane_controller *controller)
 	uv_close((uv_handle_t *)&controller->renewals_timer, NULL);
 	uv_close((uv_handle_t *)&controller->registrations_timer, NULL);
 	uv_close((uv_handle_t *)&controller->acks_timer, NULL);
+	uv_close((uv_handle_t *)&controller->usage_wake, NULL);
 	plane_guard_close(controller);
 	plane_strand_close(controller->strand, NULL, NULL);
 	/* the hub after them: a job that still runs may publish */
@@ -328,6 +329,11 @@ static void tell_ready(struct plane_controller *controller)
 	plane_ready_tell(controller->config->ready_fd, address);
 }
 
+static void on_usage_wanted(uv_async_t *wake)
+{
+	plane_drone_sessions_ask_usage(wake->data);
+}
+
 static void serve(struct plane_controller *controller)
 {
 	plane_hub_set_receiver(controller->hub, on_hub_event, controller);
@@ -352,6 +358,8 @@ static void serve(struct plane_controller *controller)
 		REGISTRATIONS_CHECK_MS, REGISTRATIONS_CHECK_MS);
 	(void)uv_timer_init(&controller->loop, &controller->acks_timer); /* both always succeed */
 	(void)uv_timer_init(&controller->loop, &controller->renewals_timer);
+	(void)uv_async_init(&controller->loop, &controller->usage_wake, on_usage_wanted);
+	controller->usage_wake.data = controller;
 	controller->acks_timer.data = controller->renewals_timer.data = controller;
 	tell_ready(controller);
 	(void)uv_run(&controller->loop, UV_RUN_DEFAULT); /* returns when all is closed */
@@ -423,6 +431,8 @@ static void release(struct plane_controller *controller)
 	plane_access_destroy(controller->access);
 	plane_guard_finish(controller);
 	plane_drone_registry_destroy(controller->drones);
+	plane_placements_destroy(controller->placements);
+	plane_usage_destroy(controller->usage);
 	plane_lease_renewals_destroy(controller->renewals);
 	plane_lease_watch_destroy(controller->watch);
 	plane_store_close(controller->store);
@@ -452,6 +462,8 @@ int plane_controller_run(const struct plane_controller_config *config, struct pl
 	}
 	(void)signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of a write */
 	controller->drones = plane_drone_registry_create();
+	controller->placements = plane_placements_create(2 * config->drone_lease.expire_ms);
+	controller->usage = plane_usage_create();
 	controller->watch = plane_lease_watch_create();
 	result = start_and_serve(controller, err);
 	release(controller);

@@ -13,6 +13,7 @@ struct plane_drone_session {
 	struct plane_log_request *logs;
 	int64_t last_log_request_id;
 	bool is_tick_running;
+	bool is_usage_asked; /* and it has not answered yet */
 	int64_t lease_epoch; /* the one it was last told on this connection; 0: none */
 	bool is_waiting_logged;
 	int64_t *unacked_events; /* stored, and to be acknowledged once they are durable */

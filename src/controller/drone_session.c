@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "controller/inventory.h"
 #include "controller/lease_round.h"
+#include "controller/refusal.h"
 #include "net/address.h"
 
 struct message_job {
@@ -123,6 +124,16 @@ static enum plane_job_result run_renewal(struct message_job *job)
 	return PLANE_JOB_DONE;
 }
 
+static enum plane_job_result run_refusal(struct message_job *job)
+{
+	const struct plane_node_session *session = &job->drone->base;
+	struct plane_error err = { 0 };
+	if (plane_refusal_take(session->controller, session->node_id, session->name,
+		    job->message.action_id, job->message.reason, &err) < 0)
+		return retry(job, "refusal", &err); /* or it comes again, with the order */
+	return PLANE_JOB_DONE;
+}
+
 static enum plane_job_result run_message(struct plane_job *base)
 {
 	struct message_job *job = (struct message_job *)base;
@@ -135,9 +146,12 @@ static enum plane_job_result run_message(struct plane_job *base)
 		return run_ack(job);
 	case PLANE_DRONE_RENEW_KEY:
 		return run_renewal(job);
+	case PLANE_DRONE_REFUSE_ACTION:
+		return run_refusal(job);
 	case PLANE_DRONE_RENEW_LEASE:
 	case PLANE_DRONE_INVENTORY:
 	case PLANE_DRONE_BACKEND_METRICS:
+	case PLANE_DRONE_METRICS_REPORT:
 	case PLANE_DRONE_LOGS_CHUNK:
 		break; /* never submitted */
 	}
@@ -215,7 +229,8 @@ static void after_message(struct plane_job *base, bool is_cancelled)
 		plane_drone_acks_add(job->drone, job->message.event_id);
 	if (is_answered && job->message.kind == PLANE_DRONE_RENEW_KEY)
 		answer_renewal(job);
-	if (is_answered && job->message.kind == PLANE_DRONE_ACK_ACTION)
+	if (is_answered && (job->message.kind == PLANE_DRONE_ACK_ACTION ||
+				   job->message.kind == PLANE_DRONE_REFUSE_ACTION))
 		plane_drone_actions_ack(job->drone, job->message.action_id);
 	free_job(job);
 }
@@ -237,6 +252,57 @@ static int read_message(
 	return result;
 }
 
+static const struct plane_node_role drone_role;
+
+/* ---- what backends use ---- */
+
+/* False when it sends what it measures unasked, or cannot. */
+static bool ask_usage(struct plane_drone_session *drone)
+{
+	struct plane_drone_order order = { .kind = PLANE_ORDER_METRICS_REQUEST,
+		.interval_ms = PLANE_USAGE_INTERVAL_MS,
+		.duration_ms = PLANE_USAGE_WANTED_MS };
+	if (!drone->base.has_metrics)
+		return false;
+	plane_node_session_send(&drone->base, plane_drone_order_write(&order));
+	return true;
+}
+
+void plane_drone_sessions_ask_usage(struct plane_controller *controller)
+{
+	struct plane_node_session *session, *next;
+	int count = 0;
+	DL_FOREACH_SAFE (controller->sessions, session, next) {
+		struct plane_drone_session *drone = (struct plane_drone_session *)session;
+		if (session->role != &drone_role || session->phase != PLANE_SESSION_SERVING)
+			continue;
+		drone->is_usage_asked = ask_usage(drone);
+		count += drone->is_usage_asked;
+	}
+	plane_usage_asked(controller->usage, count);
+}
+
+static void on_usage(struct plane_drone_session *drone, const struct plane_drone_message *message)
+{
+	struct plane_usage *usage = drone->base.controller->usage;
+	int64_t now_ms = plane_clock_boot_ms();
+	const char *backend;
+	json_t *entry;
+	if (message->kind == PLANE_DRONE_BACKEND_METRICS) {
+		if (plane_name_check(message->backend, NULL, NULL) == 0)
+			plane_usage_add(usage, drone->base.name, message->backend,
+				&message->metrics, now_ms);
+		return;
+	}
+	json_object_foreach ((json_t *)message->backends, backend, entry) {
+		struct plane_backend_use use = plane_backend_use_read(entry);
+		plane_usage_put(usage, drone->base.name, backend, &use, now_ms);
+	}
+	if (drone->is_usage_asked)
+		plane_usage_answered(usage);
+	drone->is_usage_asked = false;
+}
+
 static void on_message(struct plane_node_session *session, const json_t *json)
 {
 	struct plane_drone_session *drone = (struct plane_drone_session *)session;
@@ -254,11 +320,17 @@ static void on_message(struct plane_node_session *session, const json_t *json)
 		plane_inventory_take(drone, json, &message);
 		return;
 	}
-	if (message.kind == PLANE_DRONE_BACKEND_METRICS)
-		return; /* nobody listens to them in this process */
+	if (message.kind == PLANE_DRONE_BACKEND_METRICS ||
+		message.kind == PLANE_DRONE_METRICS_REPORT) {
+		on_usage(drone, &message);
+		return;
+	}
 	if (message.kind == PLANE_DRONE_HEARTBEAT || message.kind == PLANE_DRONE_RENEW_LEASE)
 		on_heartbeat(drone, message.local_time_ms);
 	if (message.kind == PLANE_DRONE_RENEW_LEASE) {
+		if (message.has_resources)
+			plane_drone_registry_report_resources(
+				session->controller->drones, session->node_id, &message.resources);
 		if (session->has_lease)
 			plane_lease_renewals_add(session->controller->renewals, drone, &message);
 		else
@@ -268,6 +340,8 @@ static void on_message(struct plane_node_session *session, const json_t *json)
 	}
 	if (message.kind == PLANE_DRONE_BACKEND_EVENT)
 		plane_metrics_add(&session->controller->metrics, PLANE_METRIC_EVENTS, 1);
+	if (message.kind == PLANE_DRONE_REFUSE_ACTION)
+		plane_metrics_add(&session->controller->metrics, PLANE_METRIC_REFUSED, 1);
 	struct message_job *job = PLANE_NEW(struct message_job);
 	job->base.run = run_message;
 	job->base.done = after_message;
@@ -284,12 +358,17 @@ static void on_tick(uv_timer_t *timer)
 	plane_drone_actions_tick(drone);
 }
 
-static const struct plane_node_role drone_role;
-
 static void on_registered(struct plane_node_session *session)
 {
 	plane_metrics_add(&session->controller->metrics, PLANE_METRIC_DRONE_SESSIONS, 1);
-	plane_drone_registry_put(session->controller->drones, session->node_id, session->has_logs);
+	struct plane_drone_entry entry = { .has_logs = session->has_logs };
+	/* all as long as they may be */
+	(void)plane_text_copy(entry.name, sizeof(entry.name), session->name);
+	(void)plane_text_copy(entry.cluster, sizeof(entry.cluster), session->cluster);
+	(void)plane_text_copy(entry.pool, sizeof(entry.pool), session->pool);
+	plane_drone_registry_put(session->controller->drones, session->node_id, &entry);
+	if (plane_usage_is_wanted(session->controller->usage, plane_clock_boot_ms()))
+		(void)ask_usage((struct plane_drone_session *)session);
 	uint64_t tick_ms = (uint64_t)session->controller->config->action_tick_ms;
 	(void)uv_timer_start(&session->timer, on_tick, tick_ms, tick_ms);
 	plane_drone_actions_tick((struct plane_drone_session *)session);
@@ -331,7 +410,7 @@ static void free_session(struct plane_node_session *session)
 }
 
 static const char *const extensions[] = { PLANE_EXTENSION_LEASE, PLANE_EXTENSION_INVENTORY,
-	PLANE_EXTENSION_NO_METRICS, NULL };
+	PLANE_EXTENSION_REFUSE, PLANE_EXTENSION_METRICS, NULL };
 
 static const struct plane_node_role drone_role = {
 	.kind = PLANE_NODE_DRONE,

@@ -8,6 +8,9 @@
 struct plane_node_session *plane_drone_session_create(struct plane_controller *controller,
 	const char *cluster, const char *pool, const char *peer_address);
 
+/** Asks all drones that are connected here for what their backends use. */
+void plane_drone_sessions_ask_usage(struct plane_controller *controller);
+
 /** Sends the action now if that drone is connected here; the tick repeats it until it is acked. */
 void plane_drone_session_push(
 	struct plane_controller *controller, const struct plane_hub_event *event);

@@ -15,7 +15,9 @@
 #include "controller/guard.h"
 #include "controller/hub.h"
 #include "controller/metrics.h"
+#include "controller/placements.h"
 #include "controller/strand.h"
+#include "controller/usage.h"
 #include "net/http_server.h"
 #include "store/store.h"
 
@@ -36,12 +38,15 @@ struct plane_controller {
 	struct plane_hub *hub;
 	struct plane_follower *follower; /* NULL: the store is not shared */
 	struct plane_drone_registry *drones;
+	struct plane_placements *placements;
 	struct plane_lease_watch *watch; /* one thread at a time */
 	int64_t store_incarnation;       /* as the last round saw it; 0: none was */
 	atomic_bool is_store_changed;    /* since the loop has looked */
 	struct plane_forward_auth *auth; /* NULL: nobody else is asked */
 	struct plane_access *access;     /* NULL: everybody may */
 	struct plane_metrics metrics;
+	struct plane_usage *usage;
+	uv_async_t usage_wake; /* drones are to be asked */
 	struct plane_http_server *server;
 
 	/* loop thread only */

@@ -125,7 +125,9 @@ void plane_lease_renewals_add(struct plane_lease_renewals *renewals,
 		.renewal = { .drone_id = drone->base.node_id,
 			.epoch = message->epoch,
 			.last_epoch = message->last_epoch,
-			.local_time_ms = message->local_time_ms } };
+			.local_time_ms = message->local_time_ms,
+			.has_resources = message->has_resources,
+			.resources = message->resources } };
 	if (controller->is_stopping)
 		return;
 	(void)plane_text_copy(request.journal, sizeof(request.journal), message->journal);

@@ -61,6 +61,12 @@ static const struct {
 		"Notifications to other controllers." },
 	[PLANE_METRIC_TLS_EXPIRES] = { "plane_tls_certificate_expires_timestamp_seconds", "",
 		"gauge", "When the certificate of the API expires; 0 without TLS." },
+	[PLANE_METRIC_REFUSED] = { "plane_backends_refused_total", "", "counter",
+		"Orders to start a backend that a drone had no room for." },
+	[PLANE_METRIC_MOVED] = { "plane_backends_moved_total", "", "counter",
+		"Backends that were refused and went to another drone." },
+	[PLANE_METRIC_UNPLACED] = { "plane_backends_unplaced_total", "", "counter",
+		"Backends that no drone had room for." },
 };
 
 void plane_metrics_add(struct plane_metrics *metrics, enum plane_metric metric, int64_t count)

@@ -213,6 +213,7 @@ static int check_handshake(
 		return plane_error_set(err, EPROTO, "version too long");
 	(void)plane_text_copy(session->name, sizeof(session->name), handshake.name); /* checked */
 	session->has_extensions = handshake.extensions[0] != NULL;
+	session->has_metrics = plane_handshake_has(&handshake, PLANE_EXTENSION_METRICS);
 	session->has_logs = plane_handshake_has(&handshake, PLANE_EXTENSION_LOGS);
 	session->has_lease = plane_handshake_has(&handshake, PLANE_EXTENSION_LEASE);
 	session->has_revoke = plane_handshake_has(&handshake, PLANE_EXTENSION_REVOKE);

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -20,6 +21,8 @@
 #define HEARTBEAT_MS 7000
 #define ANSWER_MIN_MS 500
 #define METRICS_MS 10000
+#define METRICS_SLICE 250 /* backends measured in one go: some 20 ms */
+#define METRICS_PAUSE_MS 20
 #define SETTLE_MS 50 /* from an order until it is synced: starting backends go first */
 #define EVENTS_IN_FLIGHT_MAX 256
 #define EVENTS_BATCH 32
@@ -28,6 +31,7 @@
 
 struct ack {
 	char action_id[PLANE_NAME_SIZE];
+	char *refusal; /* owned; NULL: it was taken */
 };
 
 struct acks {
@@ -38,9 +42,11 @@ struct acks {
 struct plane_agent {
 	struct plane_agent_config config;
 	struct plane_channel *channel;
-	uv_timer_t heartbeat_timer, metrics_timer, settle_timer;
+	uv_timer_t heartbeat_timer, metrics_timer, report_timer, settle_timer;
 	bool was_connected, refuses_orders, is_closing;
-	bool has_lease, sends_metrics; /* the controller's extensions */
+	bool is_report_begun;
+	bool has_lease, may_refuse, sends_metrics; /* the controller's extensions */
+	int64_t metrics_until_ms; /* boot clock: reports were asked for until then */
 	/* events: sent up to last_sent_id, of which in_flight were not acknowledged */
 	int64_t last_sent_id;
 	int in_flight;
@@ -148,11 +154,21 @@ static void run_sync(uv_work_t *work)
 	agent->sync_error = fdatasync(fd) < 0 ? errno : 0;
 }
 
-static void acknowledge(struct plane_agent *agent, const char *action_id)
+static void acknowledge(struct plane_agent *agent, const struct ack *ack)
 {
-	struct plane_drone_message message = { .kind = PLANE_DRONE_ACK_ACTION,
-		.action_id = action_id };
+	struct plane_drone_message message = { .kind = ack->refusal ? PLANE_DRONE_REFUSE_ACTION
+								    : PLANE_DRONE_ACK_ACTION,
+		.action_id = ack->action_id,
+		.reason = ack->refusal };
 	(void)send_message(agent, &message); /* unsent, the order is repeated */
+}
+
+static void acks_finish(struct acks *acks)
+{
+	for (size_t i = 0; i < acks->count; i++)
+		free(acks->list[i].refusal);
+	free(acks->list);
+	*acks = (struct acks){ 0 };
 }
 
 static void finish_close(struct plane_agent *agent);
@@ -166,9 +182,8 @@ static void after_sync(uv_work_t *work, int status)
 		plane_error("make the journal durable: %s", strerror(agent->sync_error));
 	for (size_t i = 0; i < agent->syncing.count && !agent->sync_error && !agent->is_closing;
 		i++)
-		acknowledge(agent, agent->syncing.list[i].action_id);
-	free(STEAL(agent->syncing.list));
-	agent->syncing.count = 0;
+		acknowledge(agent, &agent->syncing.list[i]);
+	acks_finish(&agent->syncing);
 	if (agent->is_closing)
 		finish_close(agent);
 	else if (agent->waiting.count)
@@ -198,14 +213,18 @@ static void settle_soon(struct plane_agent *agent)
 		(void)uv_timer_start(&agent->settle_timer, on_settle, SETTLE_MS, 0); /* succeeds */
 }
 
-static void acknowledge_later(struct plane_agent *agent, const char *action_id)
+/* `refusal` NULL: it was taken. */
+static void acknowledge_later(struct plane_agent *agent, const char *action_id, const char *refusal)
 {
 	struct acks *acks = &agent->waiting;
 	if (acks->count == ACKS_MAX)
 		return; /* the order is repeated */
 	acks->list = plane_realloc(acks->list, (acks->count + 1) * sizeof(*acks->list));
-	if (plane_text_copy(acks->list[acks->count].action_id, PLANE_NAME_SIZE, action_id))
+	struct ack *ack = &acks->list[acks->count];
+	if (plane_text_copy(ack->action_id, PLANE_NAME_SIZE, action_id)) {
+		ack->refusal = plane_strdup(refusal);
 		acks->count++;
+	}
 	settle_soon(agent);
 }
 
@@ -294,12 +313,15 @@ static void take_action(struct plane_agent *agent, const struct plane_drone_orde
 	if (agent->refuses_orders)
 		return;
 	int result = order->kind == PLANE_ORDER_SPAWN
-			     ? plane_supervisor_spawn(agent->config.supervisor, order, &err)
+			     ? plane_supervisor_spawn(
+				       agent->config.supervisor, order, agent->may_refuse, &err)
 			     : plane_supervisor_terminate(agent->config.supervisor, order, &err);
-	if (result < 0)
+	if (result == -ENOSPC)
+		plane_warn_backend(order->backend, "refused: %s", err.message);
+	else if (result < 0)
 		plane_error_backend(order->backend, "take an order: %s", err.message);
-	else
-		acknowledge_later(agent, order->action_id);
+	if (result == 0 || result == -ENOSPC)
+		acknowledge_later(agent, order->action_id, result ? err.message : NULL);
 }
 
 /* `deadlines` NULL: refused. */
@@ -313,6 +335,7 @@ static void take_renewal(
 }
 
 static void ask_lease(struct plane_agent *agent);
+static void take_metrics_request(struct plane_agent *agent, const struct plane_drone_order *order);
 
 static void take_lease(struct plane_agent *agent, const struct plane_drone_order *order)
 {
@@ -347,6 +370,9 @@ static void on_message(void *data, const json_t *json)
 		break;
 	case PLANE_ORDER_END_BACKENDS:
 		plane_inventory_end(agent->config.supervisor, &order);
+		break;
+	case PLANE_ORDER_METRICS_REQUEST:
+		take_metrics_request(agent, &order);
 		break;
 	case PLANE_ORDER_LOGS_REQUEST:
 		start_log(agent, &order);
@@ -409,11 +435,60 @@ static void send_metrics(
 	(void)send_message(data, &message); /* the next ones will do */
 }
 
+static void add_use(void *data, const char *backend, const struct plane_backend_use *use)
+{
+	(void)json_object_set_new(data, backend, plane_backend_use_write(use));
+}
+
+/* Some now, and those that are left when the loop has turned. */
+static void on_report(uv_timer_t *timer)
+{
+	struct plane_agent *agent = timer->data;
+	_cleanup_json_ json_t *backends = json_object();
+	size_t count =
+		plane_supervisor_uses(agent->config.supervisor, METRICS_SLICE, add_use, backends);
+	struct plane_drone_message message = { .kind = PLANE_DRONE_METRICS_REPORT,
+		.backends = backends };
+	bool is_wanted = count || agent->is_report_begun; /* that there are none is told too */
+	agent->is_report_begun = false;
+	if (is_wanted && send_message(agent, &message) && count == METRICS_SLICE)
+		(void)uv_timer_start(timer, on_report, METRICS_PAUSE_MS, 0); /* succeeds */
+}
+
+static void report_uses(struct plane_agent *agent)
+{
+	plane_supervisor_uses_begin(agent->config.supervisor);
+	agent->is_report_begun = true;
+	(void)uv_timer_start(&agent->report_timer, on_report, 0, 0); /* succeeds */
+}
+
 static void on_metrics(uv_timer_t *timer)
 {
 	struct plane_agent *agent = timer->data;
-	if (agent->sends_metrics && plane_channel_is_connected(agent->channel))
+	if (!plane_channel_is_connected(agent->channel))
+		return;
+	if (agent->sends_metrics)
 		plane_supervisor_metrics(agent->config.supervisor, send_metrics, agent);
+	else if (plane_clock_boot_ms() < agent->metrics_until_ms)
+		report_uses(agent);
+	else
+		(void)uv_timer_stop(timer);
+}
+
+/* 0: not now. */
+static void start_metrics(struct plane_agent *agent, int64_t interval_ms)
+{
+	(void)uv_timer_stop(&agent->metrics_timer);
+	if (interval_ms) /* both succeed */
+		(void)uv_timer_start(&agent->metrics_timer, on_metrics, (uint64_t)interval_ms,
+			(uint64_t)interval_ms);
+}
+
+static void take_metrics_request(struct plane_agent *agent, const struct plane_drone_order *order)
+{
+	agent->metrics_until_ms = plane_clock_boot_ms() + order->duration_ms;
+	start_metrics(agent, order->interval_ms);
+	report_uses(agent);
 }
 
 static void on_connected(void *data, const struct plane_handshake *peer)
@@ -421,7 +496,9 @@ static void on_connected(void *data, const struct plane_handshake *peer)
 	struct plane_agent *agent = data;
 	plane_info("connected to controller %s", peer->name);
 	agent->has_lease = plane_handshake_has(peer, PLANE_EXTENSION_LEASE);
-	agent->sends_metrics = !plane_handshake_has(peer, PLANE_EXTENSION_NO_METRICS);
+	agent->may_refuse = plane_handshake_has(peer, PLANE_EXTENSION_REFUSE);
+	agent->sends_metrics = !plane_handshake_has(peer, PLANE_EXTENSION_METRICS);
+	start_metrics(agent, agent->sends_metrics ? METRICS_MS : 0);
 	forget_done(agent);
 	plane_supervisor_ask_again(agent->config.supervisor);
 	/* first: nothing is placed on a drone whose clock is not known */
@@ -464,12 +541,17 @@ void plane_agent_renew(struct plane_agent *agent, const char *backend)
 
 /* ---- lifetime ---- */
 
+static void init_timer(struct plane_agent *agent, uv_timer_t *timer)
+{
+	(void)uv_timer_init(agent->config.loop, timer); /* always succeeds */
+	timer->data = agent;
+}
+
 static void start_timer(
 	struct plane_agent *agent, uv_timer_t *timer, uv_timer_cb callback, uint64_t period_ms)
 {
-	(void)uv_timer_init(agent->config.loop, timer); /* both always succeed */
-	timer->data = agent;
-	(void)uv_timer_start(timer, callback, period_ms, period_ms);
+	init_timer(agent, timer);
+	(void)uv_timer_start(timer, callback, period_ms, period_ms); /* always succeeds */
 }
 
 /* Pool names are any text: what is not unreserved (RFC 3986) is percent-encoded. */
@@ -491,7 +573,7 @@ struct plane_agent *plane_agent_create(
 	const struct plane_agent_config *config, struct plane_error *err)
 {
 	static const char *const extensions[] = { PLANE_EXTENSION_LOGS, PLANE_EXTENSION_LEASE,
-		PLANE_EXTENSION_INVENTORY, NULL };
+		PLANE_EXTENSION_INVENTORY, PLANE_EXTENSION_METRICS, NULL };
 	_cleanup_free_ char *path = socket_path(config);
 	struct plane_agent *agent = PLANE_NEW(struct plane_agent);
 	struct plane_channel_listener listener = { agent, on_connected, on_message,
@@ -504,9 +586,9 @@ struct plane_agent *plane_agent_create(
 		return NULL;
 	}
 	start_timer(agent, &agent->heartbeat_timer, on_heartbeat, HEARTBEAT_MS);
-	start_timer(agent, &agent->metrics_timer, on_metrics, METRICS_MS);
-	(void)uv_timer_init(config->loop, &agent->settle_timer); /* always succeeds */
-	agent->settle_timer.data = agent;
+	init_timer(agent, &agent->metrics_timer);
+	init_timer(agent, &agent->report_timer);
+	init_timer(agent, &agent->settle_timer);
 	return agent;
 }
 
@@ -516,7 +598,7 @@ static void finish_close(struct plane_agent *agent)
 		return;
 	void (*on_closed)(void *data) = agent->on_closed;
 	void *data = agent->closed_data;
-	free(agent->waiting.list);
+	acks_finish(&agent->waiting);
 	free(agent);
 	if (on_closed)
 		on_closed(data);
@@ -546,11 +628,12 @@ void plane_agent_close(struct plane_agent *agent, void (*on_closed)(void *data),
 	agent->is_closing = true;
 	agent->on_closed = on_closed;
 	agent->closed_data = data;
-	agent->open_handles = 4;
+	agent->open_handles = 5;
 	forget_done(agent);
 	stop_logs(agent);
 	plane_channel_close(agent->channel, on_channel_closed, agent);
 	uv_close((uv_handle_t *)&agent->heartbeat_timer, on_timer_closed);
 	uv_close((uv_handle_t *)&agent->metrics_timer, on_timer_closed);
+	uv_close((uv_handle_t *)&agent->report_timer, on_timer_closed);
 	uv_close((uv_handle_t *)&agent->settle_timer, on_timer_closed);
 }

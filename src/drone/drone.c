@@ -28,6 +28,7 @@
 const struct plane_drone_config plane_drone_config_defaults = {
 	.pool = "",
 	.egress = PLANE_NETWORK_EGRESS_NAT,
+	.capacity = { .overcommit_memory_millis = 2000, .overcommit_cpu_millis = 8000 },
 	.grace_ms = 30000,
 	.startup_timeout_ms = 300000,
 	.ready_fd = -1,
@@ -248,6 +249,7 @@ static int open_runtime(struct drone *drone, struct plane_error *err)
 	struct plane_supervisor_config supervisor = { .journal = drone->journal,
 		.clock = &drone->clock,
 		.listener = { drone, on_event, on_gathered, on_renew },
+		.capacity = config->capacity,
 		.grace_ms = config->grace_ms,
 		.startup_timeout_ms = config->startup_timeout_ms };
 	struct plane_native_config native = { .data_dir = config->data_dir,

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "base/error.h"
+#include "drone/capacity.h"
 #include "net/controller_url.h"
 #include "runtime/native/native.h"
 
@@ -23,7 +24,8 @@ struct plane_drone_config {
 	const char *metrics_listen; /* "ip:port" for GET /metrics; NULL: none */
 	enum plane_network_egress egress;
 	const struct plane_network_publish *publish; /* NULL: proxies are on this machine */
-	unsigned pool_size;     /* parked sandboxes; 0: the runtime's own choice */
+	unsigned pool_size; /* parked sandboxes; 0: the runtime's own choice */
+	struct plane_capacity_config capacity;
 	int grace_ms;           /* from SIGTERM to SIGKILL */
 	int startup_timeout_ms; /* until a backend answers HTTP */
 	bool ends_backends_on_sigint;

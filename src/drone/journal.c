@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -17,6 +18,7 @@
 struct plane_journal {
 	struct plane_db db;
 	int lock_fd, wal_fd;
+	bool has_refusals;
 };
 
 static const char schema[] =
@@ -26,9 +28,12 @@ static const char schema[] =
 	" backend_id TEXT NOT NULL REFERENCES backend(id), event TEXT NOT NULL,"
 	" timestamp INTEGER NOT NULL);"
 	"CREATE INDEX IF NOT EXISTS event_of_backend ON event (backend_id);"
-	/* ours: the first lease of a backend that has not ended; when one ended */
+	/* ours: the first lease of a backend that has not ended, and what it asked for; orders
+	 * that were refused; when a backend ended */
 	"CREATE TABLE IF NOT EXISTS lease (backend_id TEXT PRIMARY KEY, renew_at INTEGER NOT NULL,"
 	" soft_terminate_at INTEGER NOT NULL, hard_terminate_at INTEGER NOT NULL);"
+	"CREATE TABLE IF NOT EXISTS refused (action_id TEXT PRIMARY KEY, reason TEXT NOT NULL,"
+	" at INTEGER NOT NULL);"
 	"CREATE TABLE IF NOT EXISTS ended (backend_id TEXT PRIMARY KEY, at INTEGER NOT NULL);"
 	"CREATE INDEX IF NOT EXISTS ended_at ON ended (at);"
 	"CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);";
@@ -58,19 +63,39 @@ static int open_wal(struct plane_journal *journal, const char *path, struct plan
 	return journal->wal_fd < 0 ? plane_error_errno(err, "open %s", wal_path) : 0;
 }
 
-/* A journal of before leases of whole drones has no column for their epoch. */
-static int add_epoch(struct plane_journal *journal, struct plane_error *err)
+/* Columns that journals of former versions do not have. */
+static const char *const lease_columns[] = { "epoch", "memory_bytes", "cpu_millis",
+	"fencing_token" };
+
+static int add_column(struct plane_journal *journal, const char *column, struct plane_error *err)
 {
+	_cleanup_free_ char *add =
+		plane_strdupf("ALTER TABLE lease ADD COLUMN %s INTEGER NOT NULL DEFAULT 0", column);
 	sqlite3_stmt *query = plane_db_query(&journal->db, err,
-		"SELECT 1 FROM pragma_table_info('lease') WHERE name = 'epoch'", "");
+		"SELECT 1 FROM pragma_table_info('lease') WHERE name = ?1", "t", column);
 	int result = query ? plane_db_next(&journal->db, query, err) : -EIO;
 	if (result > 0)
 		plane_db_done(query);
-	return result != 0
-		       ? (result < 0 ? result : 0)
-		       : plane_db_script(&journal->db,
-				 "ALTER TABLE lease ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0",
-				 err);
+	return result != 0 ? (result < 0 ? result : 0) : plane_db_script(&journal->db, add, err);
+}
+
+static int add_columns(struct plane_journal *journal, struct plane_error *err)
+{
+	int result = 0;
+	for (size_t i = 0; i < sizeof(lease_columns) / sizeof(lease_columns[0]) && result == 0; i++)
+		result = add_column(journal, lease_columns[i], err);
+	return result;
+}
+
+static int look_for_refusals(struct plane_journal *journal, struct plane_error *err)
+{
+	sqlite3_stmt *query =
+		plane_db_query(&journal->db, err, "SELECT 1 FROM refused LIMIT 1", "");
+	int result = query ? plane_db_next(&journal->db, query, err) : -EIO;
+	journal->has_refusals = result > 0;
+	if (result > 0)
+		plane_db_done(query);
+	return result < 0 ? result : 0;
 }
 
 static int open_parts(struct plane_journal *journal, const char *path, struct plane_error *err)
@@ -81,7 +106,9 @@ static int open_parts(struct plane_journal *journal, const char *path, struct pl
 	if (result == 0)
 		result = plane_db_script(&journal->db, schema, err);
 	if (result == 0)
-		result = add_epoch(journal, err);
+		result = add_columns(journal, err);
+	if (result == 0)
+		result = look_for_refusals(journal, err);
 	if (result == 0)
 		result = open_wal(journal, path, err);
 	return result;
@@ -129,21 +156,25 @@ static int upsert(struct plane_journal *journal, const char *backend, const char
 		"tt", backend, state);
 }
 
-int plane_journal_add(struct plane_journal *journal, const char *backend, int64_t epoch,
-	const struct plane_deadlines *deadlines, struct plane_error *err)
+int plane_journal_add(struct plane_journal *journal, const struct plane_drone_order *order,
+	struct plane_error *err)
 {
+	const struct plane_deadlines *deadlines = &order->deadlines;
 	struct plane_backend_state scheduled = { .status = PLANE_SCHEDULED };
 	_cleanup_free_ char *text = state_text(&scheduled);
 	int result = plane_db_begin(&journal->db, err);
 	if (result < 0)
 		return result;
-	result = upsert(journal, backend, text, err);
+	result = upsert(journal, order->backend, text, err);
 	if (result == 0)
 		result = plane_db_run(&journal->db, NULL, err,
 			"INSERT OR REPLACE INTO lease (backend_id, renew_at, soft_terminate_at,"
-			" hard_terminate_at, epoch) VALUES (?1, ?2, ?3, ?4, ?5)",
-			"tiiii", backend, deadlines->renew_at_ms, deadlines->soft_terminate_at_ms,
-			deadlines->hard_terminate_at_ms, epoch);
+			" hard_terminate_at, epoch, memory_bytes, cpu_millis, fencing_token)"
+			" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+			"tiiiiiii", order->backend, deadlines->renew_at_ms,
+			deadlines->soft_terminate_at_ms, deadlines->hard_terminate_at_ms,
+			order->epoch, order->resources.memory_bytes, order->resources.cpu_millis,
+			order->fencing_token);
 	return plane_db_end(&journal->db, result, err);
 }
 
@@ -286,8 +317,9 @@ int plane_journal_backends(struct plane_journal *journal, struct plane_journal_b
 		return result;
 	struct plane_journal_backend *list = plane_alloc_zero((size_t)max + 1, sizeof(*list));
 	sqlite3_stmt *query = plane_db_query(&journal->db, err,
-		"SELECT backend_id, state, renew_at, soft_terminate_at, hard_terminate_at, epoch"
-		" FROM lease JOIN backend ON backend.id = backend_id ORDER BY backend_id",
+		"SELECT backend_id, state, renew_at, soft_terminate_at, hard_terminate_at, epoch,"
+		" memory_bytes, cpu_millis, fencing_token FROM lease JOIN backend ON backend.id = "
+		"backend_id ORDER BY backend_id",
 		"");
 	result = query ? 1 : -EIO;
 	while (query && found <= max && (result = plane_db_next(&journal->db, query, err)) > 0) {
@@ -301,6 +333,9 @@ int plane_journal_backends(struct plane_journal *journal, struct plane_journal_b
 		backend->deadlines = (struct plane_deadlines){ sqlite3_column_int64(query, 2),
 			sqlite3_column_int64(query, 3), sqlite3_column_int64(query, 4) };
 		backend->epoch = sqlite3_column_int64(query, 5);
+		backend->resources = (struct plane_resources){ sqlite3_column_int64(query, 6),
+			sqlite3_column_int64(query, 7) };
+		backend->fencing_token = sqlite3_column_int64(query, 8);
 		found++;
 	}
 	if (result < 0) {
@@ -312,6 +347,32 @@ int plane_journal_backends(struct plane_journal *journal, struct plane_journal_b
 	*backends = list;
 	*count = found;
 	return 0;
+}
+
+int plane_journal_refuse(struct plane_journal *journal, const char *action_id, const char *reason,
+	int64_t timestamp_ms, struct plane_error *err)
+{
+	journal->has_refusals = true;
+	return plane_db_run(&journal->db, NULL, err,
+		"INSERT OR IGNORE INTO refused (action_id, reason, at) VALUES (?1, ?2, ?3)", "tti",
+		action_id, reason, timestamp_ms);
+}
+
+int plane_journal_has_refused(struct plane_journal *journal, const char *action_id, char *reason,
+	size_t size, bool *is_refused, struct plane_error *err)
+{
+	*is_refused = false;
+	if (!journal->has_refusals)
+		return 0;
+	sqlite3_stmt *query = plane_db_query(&journal->db, err,
+		"SELECT reason FROM refused WHERE action_id = ?1", "t", action_id);
+	int result = query ? plane_db_next(&journal->db, query, err) : -EIO;
+	if (result > 0) {
+		*is_refused = true;
+		(void)snprintf(reason, size, "%s", plane_db_text(query, 0));
+		plane_db_done(query);
+	}
+	return result < 0 ? result : 0;
 }
 
 int plane_journal_prune(
@@ -328,6 +389,9 @@ int plane_journal_prune(
 		result = plane_db_run(&journal->db, NULL, err,
 			"DELETE FROM ended WHERE at < ?1 AND NOT EXISTS"
 			" (SELECT 1 FROM backend WHERE id = ended.backend_id)",
+			"i", ended_before_ms);
+	if (result == 0)
+		result = plane_db_run(&journal->db, NULL, err, "DELETE FROM refused WHERE at < ?1",
 			"i", ended_before_ms);
 	return plane_db_end(&journal->db, result, err);
 }

@@ -19,10 +19,17 @@ struct plane_journal;
 struct plane_journal *plane_journal_open(const char *path, struct plane_error *err);
 void plane_journal_close(struct plane_journal *journal);
 
-/** Remembers a backend, before anything is done about it: the epoch of the drone's lease that it
- *  is under, or 0 and the deadlines of its own. */
-int plane_journal_add(struct plane_journal *journal, const char *backend, int64_t epoch,
-	const struct plane_deadlines *deadlines, struct plane_error *err);
+/** Remembers the backend of an order to start it, before anything is done about it: the lease that
+ * it is under, and what it asks for. */
+int plane_journal_add(struct plane_journal *journal, const struct plane_drone_order *order,
+	struct plane_error *err);
+
+/** Remembers that an order is refused: once that is told, it must never be taken. */
+int plane_journal_refuse(struct plane_journal *journal, const char *action_id, const char *reason,
+	int64_t timestamp_ms, struct plane_error *err);
+/** Was it refused, and why (cut to `size`)? */
+int plane_journal_has_refused(struct plane_journal *journal, const char *action_id, char *reason,
+	size_t size, bool *is_refused, struct plane_error *err);
 
 /** A state of a backend, and the event that reports it. */
 struct plane_journal_record {
@@ -57,12 +64,15 @@ struct plane_journal_backend {
 	struct plane_backend_state state;
 	int64_t epoch;                    /* of the drone's lease; 0: its own lease */
 	struct plane_deadlines deadlines; /* as first granted */
+	struct plane_resources resources; /* what it asked for */
+	int64_t fencing_token;
 };
 /** The backends that have not ended. The caller frees names and list. */
 int plane_journal_backends(struct plane_journal *journal, struct plane_journal_backend **backends,
 	int *count, struct plane_error *err);
 
-/** Forgets backends that ended before the time and whose events are acknowledged. */
+/** Forgets backends that ended before the time and whose events are acknowledged, and what was
+ * refused before it. */
 int plane_journal_prune(
 	struct plane_journal *journal, int64_t ended_before_ms, struct plane_error *err);
 

@@ -82,6 +82,13 @@ bool plane_drone_lease_ask(struct plane_drone_lease *lease, int64_t now_ms)
 	return true;
 }
 
+void plane_drone_lease_ask_early(struct plane_drone_lease *lease, int64_t now_ms, int64_t pause_ms)
+{
+	now_ms = advance(&lease->latest_ms, now_ms);
+	if (lease->asked_at_ms == 0 && now_ms - lease->sent_at_ms >= pause_ms)
+		lease->sent_at_ms = 0;
+}
+
 void plane_drone_lease_ask_again(struct plane_drone_lease *lease)
 {
 	lease->sent_at_ms = lease->asked_at_ms = 0;

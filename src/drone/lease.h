@@ -71,6 +71,10 @@ void plane_drone_lease_resume(struct plane_drone_lease *lease, int64_t epoch, in
  *  time. It is the drone's heartbeat too, so it is sent whatever became of the lease. */
 bool plane_drone_lease_ask(struct plane_drone_lease *lease, int64_t now_ms);
 
+/** What is told with a request has changed: the next one is due at once, unless an answer is
+ * awaited or the last one was sent less than `pause_ms` ago. */
+void plane_drone_lease_ask_early(struct plane_drone_lease *lease, int64_t now_ms, int64_t pause_ms);
+
 /** The connection is new: a request is due at once. */
 void plane_drone_lease_ask_again(struct plane_drone_lease *lease);
 

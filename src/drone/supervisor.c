@@ -7,46 +7,16 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <uthash.h>
-
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "drone/environment.h"
-#include "drone/lease.h"
-#include "drone/lifecycle.h"
+#include "drone/supervisor_internal.h"
 #include "model/names.h"
 
 #define RENEW_RETRY_MS 5000
-#define GATHERED_MAX 64
-
-struct backend {
-	struct plane_supervisor *supervisor;
-	char name[PLANE_NAME_SIZE];
-	struct plane_life life;
-	int64_t epoch;                      /* of the drone's lease that it is under; 0: `lease` */
-	struct plane_lease lease;           /* of its key alone */
-	bool is_unrecorded;                 /* the journal does not have this state yet */
-	int64_t kill_at_ms;                 /* boot clock; 0: no soft termination goes on */
-	int pending;                        /* callbacks of the runtime that will still come */
-	struct plane_executable executable; /* until it is spawned */
-	char **environment;
-	char *key_name;
-	int64_t cpu_total_ns, measured_at_us; /* of the last metrics */
-	UT_hash_handle hh;
-};
-
-struct plane_supervisor {
-	struct plane_supervisor_config config;
-	struct plane_runtime *runtime;
-	struct plane_lease_keeper keeper; /* of the drone's lease */
-	struct backend *backends;
-	struct plane_journal_record gathered[GATHERED_MAX];
-	size_t gathered_count;
-};
-
 static struct backend *find(struct plane_supervisor *supervisor, const char *name)
 {
 	struct backend *backend = NULL;
@@ -54,12 +24,16 @@ static struct backend *find(struct plane_supervisor *supervisor, const char *nam
 	return backend;
 }
 
-static struct backend *add(struct plane_supervisor *supervisor, const char *name)
+/* What it asks for is reserved from here on until it has ended. */
+static struct backend *add(struct plane_supervisor *supervisor, const char *name,
+	const struct plane_resources *resources, int64_t fencing_token)
 {
 	struct backend *backend = PLANE_NEW(struct backend);
 	backend->supervisor = supervisor;
 	(void)plane_text_copy(backend->name, sizeof(backend->name), name); /* checked before */
 	backend->life.state.status = PLANE_SCHEDULED;
+	backend->resources = *resources;
+	plane_capacity_take(&supervisor->capacity, resources, fencing_token);
 	HASH_ADD_STR(supervisor->backends, name, backend);
 	return backend;
 }
@@ -141,7 +115,8 @@ static void record(struct backend *backend)
 		.timestamp_ms = plane_local_clock_now_ms(supervisor->config.clock) };
 	memcpy(last->backend, backend->name, sizeof(last->backend));
 	backend->is_unrecorded = false;
-	if (backend->life.state.status >= PLANE_READY || supervisor->gathered_count == GATHERED_MAX)
+	if (backend->life.state.status >= PLANE_READY ||
+		supervisor->gathered_count == PLANE_GATHERED_MAX)
 		plane_supervisor_settle(supervisor);
 	else if (supervisor->gathered_count == 1)
 		listener->on_gathered(listener->data);
@@ -244,11 +219,21 @@ static void carry_out(struct backend *backend, enum plane_life_effect effect)
 	}
 }
 
+static void release(struct backend *backend)
+{
+	struct plane_supervisor *supervisor = backend->supervisor;
+	plane_capacity_give(&supervisor->capacity, &backend->resources);
+	if (plane_resources_any(&backend->resources))
+		supervisor->has_more_room = true;
+}
+
 static void step(struct backend *backend, const struct plane_life_event *event)
 {
 	enum plane_life_effect effect;
 	bool is_changed = plane_life_advance(&backend->life, event, &effect);
 	carry_out(backend, effect); /* first: a start does not wait for the disk */
+	if (is_changed && backend->life.state.status == PLANE_TERMINATED)
+		release(backend);
 	if (is_changed) {
 		record(backend);
 		log_state(backend);
@@ -289,7 +274,9 @@ static bool is_too_early(
 	return order->epoch > supervisor->keeper.lease.known_epoch;
 }
 
-static void begin(struct backend *backend, const struct plane_drone_order *order)
+/* `obstacle` NULL: it may begin. */
+static void begin(struct backend *backend, const struct plane_drone_order *order,
+	const struct plane_error *obstacle)
 {
 	struct plane_error err = { 0 };
 	backend->epoch = order->epoch;
@@ -300,6 +287,8 @@ static void begin(struct backend *backend, const struct plane_drone_order *order
 				      .reason = PLANE_REASON_KEY_EXPIRED });
 		plane_error_set(&err, -ETIMEDOUT, "the order to start it came after its lease");
 		fail(backend, &err);
+	} else if (obstacle) {
+		fail(backend, obstacle);
 	} else if (plan(backend, order, &err) < 0) {
 		fail(backend, &err);
 	} else {
@@ -307,27 +296,87 @@ static void begin(struct backend *backend, const struct plane_drone_order *order
 	}
 }
 
+/* -ENOSPC when there is no room for it, or when that was said of this order before. */
+static int check_room(struct plane_supervisor *supervisor, const struct plane_drone_order *order,
+	struct plane_error *err)
+{
+	struct plane_journal *journal = supervisor->config.journal;
+	char reason[sizeof(err->message)];
+	bool is_refused = false;
+	int result = plane_journal_has_refused(
+		journal, order->action_id, reason, sizeof(reason), &is_refused, err);
+	if (result < 0)
+		return result;
+	if (!is_refused && plane_capacity_has_room(&supervisor->capacity, &order->resources, reason,
+				   sizeof(reason)))
+		return 0;
+	return plane_error_set(err, -ENOSPC, "%s", reason);
+}
+
+static int take_spawn(struct plane_supervisor *supervisor, const struct plane_drone_order *order,
+	const struct plane_error *obstacle, struct plane_error *err)
+{
+	const struct plane_resources none = { 0 };
+	int result = plane_journal_add(supervisor->config.journal, order, err);
+	if (result == 0)
+		begin(add(supervisor, order->backend, obstacle ? &none : &order->resources,
+			      order->fencing_token),
+			order, obstacle);
+	return result;
+}
+
+/* A controller of the original does not say what the backend asks for: what its limits are. One of
+ * ours always does, unless it is nothing. */
+static struct plane_drone_order with_resources(const struct plane_drone_order *given)
+{
+	struct plane_drone_order order = *given;
+	struct plane_executable limited = { 0 };
+	if (order.has_resources || order.epoch)
+		return order;
+	/* one that cannot be read fails when it is started, with the reason */
+	if (plane_executable_read(order.executable, &limited, NULL) == 0)
+		order.resources = plane_resources_of_limits(&limited.limits);
+	plane_executable_finish(&limited);
+	return order;
+}
+
+static int refuse(struct plane_supervisor *supervisor, const struct plane_drone_order *order,
+	const struct plane_error *obstacle, struct plane_error *err)
+{
+	int result = plane_journal_refuse(supervisor->config.journal, order->action_id,
+		obstacle->message, plane_local_clock_now_ms(supervisor->config.clock), err);
+	if (result < 0)
+		return result;
+	*err = *obstacle;
+	return -ENOSPC;
+}
+
 int plane_supervisor_spawn(struct plane_supervisor *supervisor,
-	const struct plane_drone_order *order, struct plane_error *err)
+	const struct plane_drone_order *given, bool may_refuse, struct plane_error *err)
 {
 	bool is_known = false;
-	int result = plane_name_check(order->backend, NULL, err);
+	struct plane_error obstacle = { 0 };
+	int result = plane_name_check(given->backend, NULL, err);
 	if (result < 0) {
 		plane_warn("refused a backend: %s", err->message);
 		return result;
 	}
-	if (find(supervisor, order->backend))
+	if (find(supervisor, given->backend))
 		return 0;
-	result = plane_journal_knows(supervisor->config.journal, order->backend, &is_known, err);
+	result = plane_journal_knows(supervisor->config.journal, given->backend, &is_known, err);
 	if (result < 0 || is_known)
 		return result;
-	if (is_too_early(supervisor, order))
+	if (is_too_early(supervisor, given))
 		return plane_error_set(err, -EAGAIN,
-			"it is under lease %lld, which is not known yet", (long long)order->epoch);
-	result = plane_journal_add(
-		supervisor->config.journal, order->backend, order->epoch, &order->deadlines, err);
+			"it is under lease %lld, which is not known yet", (long long)given->epoch);
+	struct plane_drone_order order = with_resources(given);
+	result = check_room(supervisor, &order, &obstacle);
 	if (result == 0)
-		begin(add(supervisor, order->backend), order);
+		return take_spawn(supervisor, &order, NULL, err);
+	if (result == -ENOSPC)
+		return may_refuse ? refuse(supervisor, &order, &obstacle, err)
+				  : take_spawn(supervisor, &order, &obstacle, err);
+	*err = obstacle;
 	return result;
 }
 
@@ -472,34 +521,6 @@ void plane_supervisor_tick(struct plane_supervisor *supervisor)
 	}
 }
 
-/* ---- the drone's own lease ---- */
-
-bool plane_supervisor_ask_lease(
-	struct plane_supervisor *supervisor, struct plane_drone_message *message)
-{
-	return plane_lease_keeper_ask(&supervisor->keeper, message);
-}
-
-int64_t plane_supervisor_lease_waiting_ms(const struct plane_supervisor *supervisor)
-{
-	return plane_drone_lease_waiting_ms(
-		&supervisor->keeper.lease, plane_local_clock_now_ms(supervisor->config.clock));
-}
-
-int64_t plane_supervisor_lease_interval_ms(const struct plane_supervisor *supervisor)
-{
-	return plane_drone_lease_interval_ms(&supervisor->keeper.lease);
-}
-
-void plane_supervisor_lease_answered(
-	struct plane_supervisor *supervisor, const struct plane_drone_order *order)
-{
-	int64_t broken = 0;
-	if (plane_lease_keeper_answer(&supervisor->keeper, order, &broken) ==
-		PLANE_DRONE_LEASE_BROKEN)
-		plane_supervisor_tick(supervisor); /* all under it is ended */
-}
-
 void plane_supervisor_end_all(struct plane_supervisor *supervisor)
 {
 	struct backend *backend, *next;
@@ -554,7 +575,7 @@ static void on_found(void *data, const struct plane_runtime_found *found)
 	if (!backend) {
 		/* without its lease it must not run; its end is reported as any other */
 		plane_warn_backend(found->backend, "is not in the journal: it is ended");
-		backend = add(supervisor, found->backend);
+		backend = add(supervisor, found->backend, &(struct plane_resources){ 0 }, 0);
 		backend->life.state =
 			(struct plane_backend_state){ .status = PLANE_HARD_TERMINATING,
 				.last_status = PLANE_READY,
@@ -576,7 +597,8 @@ static int load_journal(struct plane_supervisor *supervisor, struct plane_error 
 	if (result < 0)
 		return plane_error_prefix(err, "read the drone's journal");
 	for (int i = 0; i < count; i++) {
-		struct backend *backend = add(supervisor, list[i].name);
+		struct backend *backend =
+			add(supervisor, list[i].name, &list[i].resources, list[i].fencing_token);
 		backend->life.state = list[i].state;
 		backend->epoch = list[i].epoch;
 		plane_lease_grant(&backend->lease, &list[i].deadlines);
@@ -601,6 +623,7 @@ int plane_supervisor_start(
 	struct plane_supervisor *supervisor, struct plane_runtime *runtime, struct plane_error *err)
 {
 	supervisor->runtime = runtime;
+	plane_supervisor_measure(supervisor);
 	int result = plane_lease_keeper_open(&supervisor->keeper, supervisor->config.journal,
 		supervisor->config.clock, runtime, err);
 	if (result == 0)
@@ -629,6 +652,7 @@ struct plane_supervisor *plane_supervisor_create(const struct plane_supervisor_c
 {
 	struct plane_supervisor *supervisor = PLANE_NEW(struct plane_supervisor);
 	supervisor->config = *config;
+	supervisor->capacity.config = config->capacity;
 	return supervisor;
 }
 
@@ -640,57 +664,4 @@ void plane_supervisor_destroy(struct plane_supervisor *supervisor)
 	HASH_ITER (hh, supervisor->backends, backend, next)
 		destroy(backend);
 	free(supervisor);
-}
-
-/* ---- metrics ---- */
-
-struct plane_supervisor_counts plane_supervisor_count(const struct plane_supervisor *supervisor)
-{
-	struct plane_supervisor_counts counts = { 0 };
-	struct backend *backend, *next;
-	HASH_ITER (hh, supervisor->backends, backend, next) {
-		bool is_ending = backend->life.state.status >= PLANE_TERMINATING;
-		counts.running += !is_ending;
-		counts.ending += is_ending;
-	}
-	return counts;
-}
-
-/* What a backend without a limit may use: messages say this, as container engines do. */
-static int64_t machine_memory_bytes(void)
-{
-	return (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
-}
-
-static bool measure(struct backend *backend, struct plane_backend_metrics *metrics)
-{
-	struct plane_runtime *runtime = backend->supervisor->runtime;
-	struct plane_runtime_metrics now;
-	if (!backend->life.is_running || !runtime->impl->metrics(runtime, backend->name, &now))
-		return false;
-	int64_t now_us = plane_clock_monotonic_us();
-	bool has_last = backend->measured_at_us != 0;
-	int64_t span_us = now_us - backend->measured_at_us;
-	*metrics = (struct plane_backend_metrics){ .mem_used = now.mem_used,
-		.mem_total = now.mem_total,
-		.mem_active = now.mem_active,
-		.mem_inactive = now.mem_inactive,
-		.mem_unevictable = now.mem_unevictable,
-		.mem_limit = now.mem_limit ? now.mem_limit : machine_memory_bytes(),
-		.cpu_used = now.cpu_total_ns - backend->cpu_total_ns,
-		.sys_cpu = span_us * 1000 * sysconf(_SC_NPROCESSORS_ONLN) };
-	backend->cpu_total_ns = now.cpu_total_ns;
-	backend->measured_at_us = now_us;
-	return has_last && metrics->cpu_used >= 0;
-}
-
-void plane_supervisor_metrics(struct plane_supervisor *supervisor,
-	void (*each)(void *data, const char *backend, const struct plane_backend_metrics *metrics),
-	void *data)
-{
-	struct backend *backend, *next;
-	struct plane_backend_metrics metrics;
-	HASH_ITER (hh, supervisor->backends, backend, next)
-		if (measure(backend, &metrics))
-			each(data, backend->name, &metrics);
 }

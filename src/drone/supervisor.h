@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include "drone/capacity.h"
 #include "drone/journal.h"
 #include "drone/lease_keeper.h"
 #include "drone/local_clock.h"
@@ -30,6 +31,7 @@ struct plane_supervisor_config {
 	struct plane_journal *journal; /* borrowed, as the clock */
 	const struct plane_local_clock *clock;
 	struct plane_supervisor_listener listener;
+	struct plane_capacity_config capacity;
 	int64_t grace_ms;           /* from SIGTERM to SIGKILL */
 	int64_t startup_timeout_ms; /* until it answers HTTP */
 };
@@ -49,9 +51,13 @@ int plane_supervisor_start(struct plane_supervisor *supervisor, struct plane_run
 /**
  * Orders of the controller. 0: recorded, or done before; it may be acknowledged once the journal is
  * durable. Negative: it could not be recorded and must not be acknowledged.
+ *
+ * A backend that there is no room for is refused if that is allowed: -ENOSPC with the reason, which
+ * may be told once the journal is durable; the same order is never taken any more. Else it is
+ * taken, and ends at once.
  */
 int plane_supervisor_spawn(struct plane_supervisor *supervisor,
-	const struct plane_drone_order *order, struct plane_error *err);
+	const struct plane_drone_order *given, bool may_refuse, struct plane_error *err);
 int plane_supervisor_terminate(struct plane_supervisor *supervisor,
 	const struct plane_drone_order *order, struct plane_error *err);
 
@@ -104,6 +110,14 @@ struct plane_supervisor_counts plane_supervisor_count(const struct plane_supervi
 /** Calls for each running backend with its metrics since the last call. */
 void plane_supervisor_metrics(struct plane_supervisor *supervisor,
 	void (*each)(void *data, const char *backend, const struct plane_backend_metrics *metrics),
+	void *data);
+
+/** Begins a round of measuring. */
+void plane_supervisor_uses_begin(struct plane_supervisor *supervisor);
+/** Calls for at most `max` running backends that this round has not measured yet with what they
+ * use; returns for how many. Reads some small files for each. */
+size_t plane_supervisor_uses(struct plane_supervisor *supervisor, size_t max,
+	void (*each)(void *data, const char *backend, const struct plane_backend_use *use),
 	void *data);
 
 #endif

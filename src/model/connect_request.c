@@ -67,12 +67,24 @@ static int check_spawn_texts(const struct plane_connect_request *request, struct
 	return 0;
 }
 
-static int check_executable(const json_t *json, struct plane_error *err)
+static int check_executable(struct plane_connect_request *request, struct plane_error *err)
 {
 	struct plane_executable executable = { 0 };
-	int result = plane_executable_read(json, &executable, err);
+	int result = plane_executable_read(request->executable, &executable, err);
+	request->resources = plane_resources_of_limits(&executable.limits);
 	plane_executable_finish(&executable);
 	return result;
+}
+
+static int read_resources(
+	const json_t *config, struct plane_connect_request *request, struct plane_error *err)
+{
+	json_t *resources = NULL;
+	int result =
+		plane_json_get_object(config, "resources", PLANE_JSON_OPTIONAL, &resources, err);
+	return result < 0 || !resources
+		       ? result
+		       : plane_resources_read(resources, false, &request->resources, err);
 }
 
 static int read_spawn_config(
@@ -99,7 +111,9 @@ static int read_spawn_config(
 	if (result == 0)
 		result = check_spawn_texts(request, err);
 	if (result == 0)
-		result = check_executable(request->executable, err);
+		result = check_executable(request, err);
+	if (result == 0)
+		result = read_resources(config, request, err);
 	return result < 0 ? invalid("spawn_config", err) : 0;
 }
 

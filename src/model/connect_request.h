@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 #include "base/error.h"
+#include "model/resources.h"
 
 /** Texts and JSON are borrowed from the parsed body. */
 struct plane_connect_request {
@@ -24,7 +25,8 @@ struct plane_connect_request {
 	int64_t lifetime_limit_seconds; /* -1: none */
 	int64_t max_idle_seconds;       /* -1: none */
 	bool use_static_token;
-	const char *subdomain; /* NULL: none */
+	const char *subdomain;            /* NULL: none */
+	struct plane_resources resources; /* by default what the executable's limits are */
 
 	const char *user; /* NULL: none */
 	json_t *auth;     /* object; NULL when absent, to be read as {} */

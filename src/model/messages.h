@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "model/backend_state.h"
+#include "model/resources.h"
 
 /* Extensions in the handshake. */
 #define PLANE_EXTENSION_LOGS "logs"     /* drone: LogsRequest, LogsChunk, LogsCancel */
@@ -18,7 +19,9 @@
 #define PLANE_EXTENSION_REVOKED_SINCE "revoked-since" /* controller: RevokedSince */
 #define PLANE_EXTENSION_LEASE "drone-lease"           /* both: RenewLease, LeaseResponse */
 #define PLANE_EXTENSION_INVENTORY "inventory"         /* both: Inventory, EndBackends */
-#define PLANE_EXTENSION_NO_METRICS "no-metrics" /* controller: has no use for BackendMetrics */
+#define PLANE_EXTENSION_REFUSE "refuse-action"        /* controller: RefuseAction */
+#define PLANE_EXTENSION_METRICS                                                                    \
+	"metrics-on-request" /* both: MetricsRequest, MetricsReport; no BackendMetrics */
 
 #define PLANE_EXTENSIONS_MAX 8
 
@@ -50,9 +53,11 @@ enum plane_drone_message_kind {
 	PLANE_DRONE_BACKEND_METRICS,
 	PLANE_DRONE_ACK_ACTION,
 	PLANE_DRONE_RENEW_KEY,
-	PLANE_DRONE_RENEW_LEASE, /* extension; a heartbeat too */
-	PLANE_DRONE_INVENTORY,   /* extension */
-	PLANE_DRONE_LOGS_CHUNK,  /* extension */
+	PLANE_DRONE_RENEW_LEASE,    /* extension; a heartbeat too */
+	PLANE_DRONE_INVENTORY,      /* extension */
+	PLANE_DRONE_LOGS_CHUNK,     /* extension */
+	PLANE_DRONE_REFUSE_ACTION,  /* extension */
+	PLANE_DRONE_METRICS_REPORT, /* extension */
 };
 
 struct plane_backend_metrics {
@@ -62,15 +67,19 @@ struct plane_backend_metrics {
 
 struct plane_drone_message {
 	enum plane_drone_message_kind kind;
-	const char *backend;                  /* event, metrics, renew key */
-	const char *action_id;                /* ack */
-	int64_t epoch;                        /* renew lease: 0 asks for a new one */
-	int64_t last_epoch;                   /* renew lease: the greatest it ever held, or 0 */
-	const char *journal;                  /* renew lease: names the drone's journal */
-	int64_t local_time_ms;                /* heartbeat, renew key, renew lease */
-	int64_t event_id;                     /* event */
-	int64_t timestamp_ms;                 /* event */
-	struct plane_backend_state state;     /* event */
+	const char *backend;                    /* event, metrics, renew key */
+	const char *action_id;                  /* ack, refuse action */
+	const char *reason;                     /* refuse action: for people */
+	bool has_resources;                     /* renew lease */
+	struct plane_drone_resources resources; /* renew lease */
+	const json_t *backends;           /* metrics report: by name; see plane_backend_use_read */
+	int64_t epoch;                    /* renew lease: 0 asks for a new one */
+	int64_t last_epoch;               /* renew lease: the greatest it ever held, or 0 */
+	const char *journal;              /* renew lease: names the drone's journal */
+	int64_t local_time_ms;            /* heartbeat, renew key, renew lease */
+	int64_t event_id;                 /* event */
+	int64_t timestamp_ms;             /* event */
+	struct plane_backend_state state; /* event */
 	struct plane_backend_metrics metrics; /* metrics */
 	int64_t request_id;                   /* logs: which request this answers */
 	const json_t *inventory; /* inventory: what runs, by name; see plane_inventory_epoch */
@@ -85,6 +94,18 @@ struct plane_drone_message {
 int64_t plane_inventory_epoch(const json_t *entry);
 json_t *plane_inventory_entry(int64_t epoch);
 
+/** Backends in one metrics report at most: it must not hold up what is sent behind it. */
+#define PLANE_METRICS_REPORT_MAX 1000
+
+/** What one backend uses, as a metrics report has it. */
+struct plane_backend_use {
+	int64_t memory_bytes, memory_limit_bytes; /* limit 0: none */
+	int64_t cpu_ns;                           /* since it was started */
+};
+json_t *plane_backend_use_write(const struct plane_backend_use *use);
+/** An entry of a report that was read. */
+struct plane_backend_use plane_backend_use_read(const json_t *entry);
+
 json_t *plane_drone_message_write(const struct plane_drone_message *message);
 /** -ENOTSUP for an unknown kind, -EPROTO for a malformed one; both are to be logged and skipped. */
 int plane_drone_message_read(
@@ -97,10 +118,11 @@ enum plane_drone_order_kind {
 	PLANE_ORDER_TERMINATE, /* Action with Terminate */
 	PLANE_ORDER_ACK_EVENT,
 	PLANE_ORDER_RENEW_KEY_RESPONSE,
-	PLANE_ORDER_LEASE_RESPONSE, /* extension */
-	PLANE_ORDER_END_BACKENDS,   /* extension */
-	PLANE_ORDER_LOGS_REQUEST,   /* extension */
-	PLANE_ORDER_LOGS_CANCEL,    /* extension */
+	PLANE_ORDER_LEASE_RESPONSE,  /* extension */
+	PLANE_ORDER_END_BACKENDS,    /* extension */
+	PLANE_ORDER_LOGS_REQUEST,    /* extension */
+	PLANE_ORDER_LOGS_CANCEL,     /* extension */
+	PLANE_ORDER_METRICS_REQUEST, /* extension */
 };
 
 struct plane_drone_order {
@@ -117,7 +139,12 @@ struct plane_drone_order {
 	bool has_deadlines;               /* renew response, lease response: false is a refusal */
 	struct plane_deadlines deadlines; /* spawn, renew response, lease response */
 	int64_t fencing_token;            /* spawn */
-	const char *static_token;         /* spawn; NULL for none */
+	/* spawn: what the backend asks for; without it, as from an original controller, or from
+	 * ours when it is nothing */
+	bool has_resources;
+	struct plane_resources resources;
+	int64_t interval_ms, duration_ms;        /* metrics request: how often, for how long */
+	const char *static_token;                /* spawn; NULL for none */
 	enum plane_termination_kind termination; /* terminate */
 	enum plane_termination_reason reason;    /* terminate */
 	const json_t *ended; /* end backends: names of those that are to be ended */

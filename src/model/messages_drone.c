@@ -60,14 +60,20 @@ json_t *plane_drone_message_write(const struct plane_drone_message *m)
 	case PLANE_DRONE_ACK_ACTION:
 		return json_pack("{s:{s:s}}", "AckAction", "action_id", m->action_id);
 	case PLANE_DRONE_RENEW_LEASE:
-		return json_pack("{s:{s:o,s:I,s:s,s:I}}", "RenewLease", "epoch",
+		return json_pack("{s:{s:o,s:I,s:s,s:I,s:o*}}", "RenewLease", "epoch",
 			write_epoch(m->epoch), "last_epoch", (json_int_t)m->last_epoch, "journal",
-			m->journal, "local_time", (json_int_t)m->local_time_ms);
+			m->journal, "local_time", (json_int_t)m->local_time_ms, "resources",
+			m->has_resources ? plane_drone_resources_write(&m->resources) : NULL);
 	case PLANE_DRONE_INVENTORY:
 		return json_pack("{s:{s:O}}", "Inventory", "backends", m->inventory);
 	case PLANE_DRONE_RENEW_KEY:
 		return json_pack("{s:{s:s,s:I}}", "RenewKey", "backend", m->backend, "local_time",
 			(json_int_t)m->local_time_ms);
+	case PLANE_DRONE_REFUSE_ACTION:
+		return json_pack("{s:{s:s,s:s}}", "RefuseAction", "action_id", m->action_id,
+			"reason", m->reason);
+	case PLANE_DRONE_METRICS_REPORT:
+		return json_pack("{s:{s:O}}", "MetricsReport", "backends", m->backends);
 	case PLANE_DRONE_LOGS_CHUNK:
 		return json_pack("{s:{s:I,s:s,s:b,s:s*}}", "LogsChunk", "request_id",
 			(json_int_t)m->request_id, "data", m->data, "end", m->is_end, "error",
@@ -123,6 +129,7 @@ static int read_epoch(
 static int read_renew_lease(
 	const json_t *json, struct plane_drone_message *m, struct plane_error *err)
 {
+	json_t *resources = NULL;
 	m->kind = PLANE_DRONE_RENEW_LEASE;
 	int result = read_epoch(json, "epoch", &m->epoch, err);
 	if (result == 0)
@@ -134,7 +141,70 @@ static int read_renew_lease(
 	if (result == 0)
 		result = plane_json_get_int(json, "local_time", PLANE_JSON_REQUIRED, INT64_MIN,
 			INT64_MAX, &m->local_time_ms, err);
-	return result < 0 ? result : plane_text_check(m->journal, "journal", err);
+	if (result == 0)
+		result = plane_text_check(m->journal, "journal", err);
+	if (result == 0)
+		result = plane_json_get_object(
+			json, "resources", PLANE_JSON_OPTIONAL, &resources, err);
+	m->has_resources = resources != NULL;
+	return result < 0 || !resources ? result
+					: plane_drone_resources_read(resources, &m->resources, err);
+}
+
+static int read_refusal(const json_t *json, struct plane_drone_message *m, struct plane_error *err)
+{
+	m->kind = PLANE_DRONE_REFUSE_ACTION;
+	int result =
+		plane_json_get_text(json, "action_id", PLANE_JSON_REQUIRED, &m->action_id, err);
+	return result < 0
+		       ? result
+		       : plane_json_get_text(json, "reason", PLANE_JSON_REQUIRED, &m->reason, err);
+}
+
+#define USE_COUNT 3
+
+json_t *plane_backend_use_write(const struct plane_backend_use *use)
+{
+	return json_pack("[I,I,I]", (json_int_t)use->memory_bytes,
+		(json_int_t)use->memory_limit_bytes, (json_int_t)use->cpu_ns);
+}
+
+struct plane_backend_use plane_backend_use_read(const json_t *entry)
+{
+	return (struct plane_backend_use){
+		.memory_bytes = json_integer_value(json_array_get(entry, 0)),
+		.memory_limit_bytes = json_integer_value(json_array_get(entry, 1)),
+		.cpu_ns = json_integer_value(json_array_get(entry, 2)),
+	};
+}
+
+static bool is_use(const json_t *entry)
+{
+	bool is_valid = json_is_array(entry) && json_array_size(entry) >= USE_COUNT;
+	for (size_t i = 0; i < USE_COUNT && is_valid; i++) {
+		const json_t *number = json_array_get(entry, i);
+		is_valid = json_is_integer(number) && json_integer_value(number) >= 0;
+	}
+	return is_valid;
+}
+
+static int read_report(const json_t *json, struct plane_drone_message *m, struct plane_error *err)
+{
+	json_t *backends = NULL, *entry;
+	const char *name;
+	m->kind = PLANE_DRONE_METRICS_REPORT;
+	int result = plane_json_get_object(json, "backends", PLANE_JSON_REQUIRED, &backends, err);
+	if (result < 0)
+		return result;
+	if (json_object_size(backends) > PLANE_METRICS_REPORT_MAX)
+		return plane_error_set(
+			err, EPROTO, "backends: more than %d", PLANE_METRICS_REPORT_MAX);
+	json_object_foreach (backends, name, entry)
+		if (plane_name_check(name, NULL, err) < 0 || !is_use(entry))
+			return plane_error_set(
+				err, EPROTO, "backends: expected numbers by the names of backends");
+	m->backends = backends;
+	return 0;
 }
 
 int64_t plane_inventory_epoch(const json_t *entry)
@@ -213,6 +283,10 @@ static int read_drone_content(const char *tag, const json_t *content, struct pla
 		return read_renew_lease(content, m, err);
 	if (strcmp(tag, "Inventory") == 0)
 		return read_inventory(content, m, err);
+	if (strcmp(tag, "RefuseAction") == 0)
+		return read_refusal(content, m, err);
+	if (strcmp(tag, "MetricsReport") == 0)
+		return read_report(content, m, err);
 	if (strcmp(tag, "LogsChunk") == 0) {
 		m->kind = PLANE_DRONE_LOGS_CHUNK;
 		return read_chunk(content, m, err);
@@ -257,6 +331,8 @@ static json_t *write_spawn(const struct plane_drone_order *o)
 		"static_token", o->static_token);
 	if (o->epoch)
 		json_object_set_new(spawn, "lease_epoch", json_integer(o->epoch));
+	if (o->has_resources)
+		json_object_set_new(spawn, "resources", plane_resources_write(&o->resources));
 	return plane_tagged_write("Spawn", spawn);
 }
 
@@ -282,6 +358,9 @@ json_t *plane_drone_order_write(const struct plane_drone_order *o)
 			o->has_deadlines ? write_deadlines(&o->deadlines) : json_null());
 	case PLANE_ORDER_END_BACKENDS:
 		return json_pack("{s:{s:O}}", "EndBackends", "backends", o->ended);
+	case PLANE_ORDER_METRICS_REQUEST:
+		return json_pack("{s:{s:I,s:I}}", "MetricsRequest", "interval_ms",
+			(json_int_t)o->interval_ms, "duration_ms", (json_int_t)o->duration_ms);
 	case PLANE_ORDER_LOGS_REQUEST:
 		return json_pack("{s:{s:I,s:s,s:I,s:b}}", "LogsRequest", "request_id",
 			(json_int_t)o->request_id, "backend_id", o->backend, "tail",
@@ -329,6 +408,15 @@ static int read_acquired_key(
 	return result < 0 ? result : read_deadlines(deadlines, &o->deadlines, err);
 }
 
+static int read_asked(const json_t *json, struct plane_drone_order *o, struct plane_error *err)
+{
+	json_t *resources = NULL;
+	int result = plane_json_get_object(json, "resources", PLANE_JSON_OPTIONAL, &resources, err);
+	o->has_resources = resources != NULL;
+	return result < 0 || !resources ? result
+					: plane_resources_read(resources, true, &o->resources, err);
+}
+
 static int read_spawn(const json_t *json, struct plane_drone_order *o, struct plane_error *err)
 {
 	json_t *acquired = NULL, *executable = NULL;
@@ -340,6 +428,8 @@ static int read_spawn(const json_t *json, struct plane_drone_order *o, struct pl
 			json, "static_token", PLANE_JSON_OPTIONAL, &o->static_token, err);
 	if (result == 0)
 		result = read_epoch(json, "lease_epoch", &o->epoch, err);
+	if (result == 0)
+		result = read_asked(json, o, err);
 	if (result < 0)
 		return result;
 	o->kind = PLANE_ORDER_SPAWN;
@@ -437,6 +527,17 @@ static int read_end_backends(
 	return 0;
 }
 
+static int read_metrics_request(
+	const json_t *json, struct plane_drone_order *o, struct plane_error *err)
+{
+	o->kind = PLANE_ORDER_METRICS_REQUEST;
+	int result = plane_json_get_int(
+		json, "interval_ms", PLANE_JSON_REQUIRED, 100, 3600000, &o->interval_ms, err);
+	return result < 0 ? result
+			  : plane_json_get_int(json, "duration_ms", PLANE_JSON_REQUIRED, 0, 3600000,
+				    &o->duration_ms, err);
+}
+
 static int read_logs_request(
 	const json_t *json, struct plane_drone_order *o, struct plane_error *err)
 {
@@ -471,6 +572,8 @@ static int read_order_content(const char *tag, const json_t *content, struct pla
 		return read_lease_response(content, o, err);
 	if (strcmp(tag, "EndBackends") == 0)
 		return read_end_backends(content, o, err);
+	if (strcmp(tag, "MetricsRequest") == 0)
+		return read_metrics_request(content, o, err);
 	if (strcmp(tag, "LogsRequest") == 0)
 		return read_logs_request(content, o, err);
 	if (strcmp(tag, "LogsCancel") == 0) {

@@ -49,6 +49,14 @@ struct plane_runtime_metrics {
 	int64_t cpu_total_ns; /* since the backend's start */
 };
 
+/** What there is for all backends together. */
+struct plane_runtime_capacity {
+	int64_t memory_total_bytes;
+	int64_t memory_available_bytes; /* could be used now without swapping */
+	int64_t cpu_millis;             /* thousandths of a CPU */
+	int64_t load_millis;            /* load average of the last minute; -1: unknown */
+};
+
 typedef void (*plane_runtime_done_fn)(
 	void *data, const struct plane_error *err); /* NULL: success */
 typedef void (*plane_runtime_spawned_fn)(
@@ -104,6 +112,9 @@ struct plane_runtime_impl {
 	/** False when the backend is not running. */
 	bool (*metrics)(
 		struct plane_runtime *, const char *backend, struct plane_runtime_metrics *);
+	/** What the machine, or what limits us on it, has. Reads a few small files. */
+	int (*capacity)(
+		struct plane_runtime *, struct plane_runtime_capacity *, struct plane_error *);
 	/** Path of the backend's log (it may not exist), copied into `path`; false when too long.
 	 */
 	bool (*log_path)(struct plane_runtime *, const char *backend, char *path, size_t size);

@@ -48,6 +48,10 @@ void plane_postgres_note_replication(struct plane_postgres_store *store, bool ma
 	"(CASE WHEN k.lease_epoch IS NULL THEN k.expires_at > now_ms() "                           \
 	"ELSE coalesce(k.lease_epoch >= d.lease_epoch, true) END)"
 
+/** Reads PLANE_STORE_RESOURCE_COLUMNS from column `first` on; false: the drone does not tell. */
+bool plane_postgres_read_resources(
+	const PGresult *rows, int row, int first, struct plane_drone_resources *resources);
+
 /* The functions of the implementation, by file. */
 #define PLANE_POSTGRES_FUNCTION(name) __typeof__(plane_store_##name) plane_postgres_##name
 
@@ -87,6 +91,9 @@ PLANE_POSTGRES_FUNCTION(cleanup_backends);
 PLANE_POSTGRES_FUNCTION(member_list);
 PLANE_POSTGRES_FUNCTION(backend_list);
 PLANE_POSTGRES_FUNCTION(key_list);
+/* postgres_moves.c */
+PLANE_POSTGRES_FUNCTION(refused_find);
+PLANE_POSTGRES_FUNCTION(move);
 /* postgres_orders.c */
 PLANE_POSTGRES_FUNCTION(actions_pending);
 PLANE_POSTGRES_FUNCTION(actions_ack);

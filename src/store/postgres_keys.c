@@ -9,6 +9,8 @@
 #include "base/text.h"
 #include "store/postgres.h"
 
+#define NO_RESOURCES ", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL"
+
 /* One statement for both outcomes: who holds the key, with the token stored if it may be used; or
  * the drones that a new backend can be placed on. */
 static const char connect_key[] =
@@ -21,10 +23,11 @@ static const char connect_key[] =
 	"AND tag = $3 AND status < 60 AND static_token IS NULL AND $4::text IS NOT NULL RETURNING "
 	"1) "
 	"SELECT backend, tag, is_live, cluster, subdomain, static_token, status, EXISTS (SELECT 1 "
-	"FROM made), NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint FROM held "
+	"FROM made), NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint" NO_RESOURCES
+	" FROM held "
 	"UNION ALL SELECT n.name, NULL, NULL, NULL, NULL, NULL, NULL, NULL, d.id, "
-	"d.last_local_time, coalesce(d.backend_count, (SELECT count(*) FROM backend WHERE drone_id "
-	"= d.id AND status < 70)), CASE WHEN d.is_lease_granted THEN d.lease_epoch ELSE 0 END FROM "
+	"d.last_local_time, coalesce(d.backend_count, 0), CASE WHEN d.is_lease_granted THEN "
+	"d.lease_epoch ELSE 0 END, " PLANE_STORE_RESOURCE_COLUMNS " FROM "
 	"drone d JOIN node n USING (id) JOIN controller c ON c.name "
 	"= n.controller WHERE d.cluster = $9 AND d.pool = $10 AND d.is_ready AND NOT "
 	"d.is_draining AND d.last_heartbeat_at > now_ms() - CASE WHEN d.is_lease_granted THEN "
@@ -75,6 +78,8 @@ int plane_postgres_connect(struct plane_store *base, const struct plane_store_co
 			.last_local_time_ms = plane_pg_int(rows, i, 9),
 			.backend_count = plane_pg_int(rows, i, 10),
 			.lease_epoch = plane_pg_int(rows, i, 11) };
+		drone->has_resources =
+			plane_postgres_read_resources(rows, i, 12, &drone->resources);
 		(void)plane_text_copy(drone->name, sizeof(drone->name), plane_pg_text(rows, i, 0));
 	}
 	return 0;
@@ -106,12 +111,14 @@ int plane_postgres_keys_renew(struct plane_store *base, const char *const *backe
 	return 0;
 }
 
-/* The key first: nothing else happens when it is held. That of a broken lease is taken over. */
+/* The key first: nothing else happens when it is held. That of a broken lease is taken over. The
+ * lock of the drone's row is one that renewals do not wait for, but a drain does: when that is
+ * done, so are all spawns that did not see it. */
 static const char spawn_backend[] =
 	"WITH facts AS MATERIALIZED (SELECT now_ms() AS now, nextval('fencing_token') AS fence, "
 	"CASE WHEN is_lease_granted THEN lease_epoch END AS epoch FROM drone WHERE id = $3 AND "
-	"CASE "
-	"WHEN is_lease_granted THEN lease_epoch ELSE 0 END = $20), "
+	"NOT is_draining AND CASE WHEN is_lease_granted THEN lease_epoch ELSE 0 END = $20 FOR KEY "
+	"SHARE), "
 	"held AS (INSERT INTO backend_key AS k (namespace, name, tag, backend, drone_id, "
 	"lease_epoch, expires_at, fencing_token) SELECT $4, $5, $6, $1, $3, epoch, now + $7, fence "
 	"FROM facts ON CONFLICT (namespace, name) DO UPDATE SET tag = excluded.tag, backend = "
@@ -123,8 +130,10 @@ static const char spawn_backend[] =
 	"made AS (INSERT INTO backend (id, cluster, drone_id, lease_epoch, key_namespace, "
 	"key_name, "
 	"key_tag, status, state, state_at, created_at, last_keepalive_at, lifetime_ends_at, "
-	"max_idle_ms, subdomain, static_token) SELECT held.backend, $2, $3, held.lease_epoch, $4, "
-	"$5, $6, 10, $8, now, now, now, now + $9, $10, $11, $12 FROM held, facts), "
+	"max_idle_ms, subdomain, static_token, memory_bytes, cpu_millis) SELECT held.backend, $2, "
+	"$3, "
+	"held.lease_epoch, $4, $5, $6, 10, $8, now, now, now, now + $9, $10, $11, $12, $21, $22 "
+	"FROM held, facts), "
 	"first AS (INSERT INTO backend_state (backend, state, created_at) SELECT held.backend, $8, "
 	"now FROM held, facts), "
 	"ordered AS (INSERT INTO action (id, backend, drone_id, kind, message) SELECT $13, "
@@ -132,25 +141,7 @@ static const char spawn_backend[] =
 	"to_jsonb(held.fencing_token))::text FROM held RETURNING message), "
 	"tokens AS (INSERT INTO token (token, secret_token, backend, username, auth, expires_at) "
 	"SELECT $15::text, $16, held.backend, $17, $18, now + $19 FROM held, facts WHERE "
-	"$15::text IS NOT NULL) SELECT now, message FROM facts LEFT JOIN ordered ON true";
-
-static char *spawn_message(const struct plane_store_spawn *spawn)
-{
-	struct plane_drone_order order = { .kind = PLANE_ORDER_SPAWN,
-		.action_id = spawn->action_id,
-		.backend = spawn->backend,
-		.drone_id = spawn->drone_id,
-		.executable = spawn->executable,
-		.key_name = spawn->key_name,
-		.key_namespace = spawn->key_namespace,
-		.key_tag = spawn->key_tag,
-		.epoch = spawn->lease_epoch,
-		.has_deadlines = true,
-		.deadlines = spawn->deadlines,
-		.static_token = spawn->static_token };
-	_cleanup_json_ json_t *json = plane_drone_order_write(&order);
-	return plane_json_dump(json);
-}
+	"$15::text IS NOT NULL) SELECT now, message, fence FROM facts LEFT JOIN ordered ON true";
 
 static int64_t times_1000(int64_t seconds)
 {
@@ -158,7 +149,7 @@ static int64_t times_1000(int64_t seconds)
 }
 
 int plane_postgres_spawn(struct plane_store *base, const struct plane_store_spawn *spawn,
-	char **message, int64_t *time_ms, struct plane_error *err)
+	struct plane_store_spawned *spawned, struct plane_error *err)
 {
 	_cleanup_rows_ PGresult *rows = NULL;
 	const struct plane_store_token none = { 0 };
@@ -167,22 +158,26 @@ int plane_postgres_spawn(struct plane_store *base, const struct plane_store_spaw
 	_cleanup_json_ json_t *state_json = plane_backend_state_write(&scheduled);
 	_cleanup_free_ char *state = plane_json_dump(state_json);
 	_cleanup_free_ char *auth = token->auth ? plane_json_dump(token->auth) : NULL;
-	_cleanup_free_ char *order = spawn_message(spawn);
+	struct plane_drone_order unnumbered = plane_store_spawn_order(spawn);
+	_cleanup_free_ char *order = plane_store_order_text(&unnumbered);
 	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
-		spawn_backend, "ttitttitoottttttttii", spawn->backend, spawn->cluster,
+		spawn_backend, "ttitttitoottttttttiiii", spawn->backend, spawn->cluster,
 		spawn->drone_id, spawn->key_namespace, spawn->key_name, spawn->key_tag,
 		spawn->lease_ms, state, times_1000(spawn->lifetime_limit_seconds),
 		times_1000(spawn->max_idle_seconds), spawn->subdomain, spawn->static_token,
 		spawn->action_id, order, token->token, token->secret_token, token->user, auth,
-		token->lifetime_ms, spawn->lease_epoch);
+		token->lifetime_ms, spawn->lease_epoch, spawn->resources.memory_bytes,
+		spawn->resources.cpu_millis);
 	if (result < 0)
 		return result;
 	if (PQntuples(rows) == 0)
-		return plane_error_set(err, -ESTALE, "the lease of drone %lld is another one",
+		return plane_error_set(err, -ESTALE,
+			"drone %lld drains, or its lease is another one",
 			(long long)spawn->drone_id);
 	if (PQgetisnull(rows, 0, 1))
 		return plane_error_set(err, -EEXIST, "the key is held");
-	*time_ms = plane_pg_int(rows, 0, 0);
-	*message = plane_pg_text_copy(rows, 0, 1);
+	*spawned = (struct plane_store_spawned){ .message = plane_pg_text_copy(rows, 0, 1),
+		.fencing_token = plane_pg_int(rows, 0, 2),
+		.time_ms = plane_pg_int(rows, 0, 0) };
 	return 0;
 }

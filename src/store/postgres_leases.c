@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "store/postgres.h"
 
@@ -39,14 +40,25 @@ int plane_postgres_leases_find(
 
 /* The columns of the requests, each as the literal of an array. */
 struct columns {
-	struct plane_buffer drones, epochs, after, journals, times;
+	struct plane_buffer drones, epochs, after, journals, times, resources;
 };
+
+static void add_resources(struct plane_buffer *column, const struct plane_store_renewal *renewal)
+{
+	if (!renewal->has_resources) {
+		plane_buffer_add_text(column, "NULL");
+		return;
+	}
+	_cleanup_json_ json_t *json = plane_drone_resources_write(&renewal->resources);
+	_cleanup_free_ char *text = plane_json_dump(json);
+	plane_pg_add_quoted(column, text);
+}
 
 static void write_columns(
 	struct columns *columns, const struct plane_store_renewal *renewals, size_t count)
 {
 	struct plane_buffer *all[] = { &columns->drones, &columns->epochs, &columns->after,
-		&columns->journals, &columns->times };
+		&columns->journals, &columns->times, &columns->resources };
 	for (size_t i = 0; i < count; i++) {
 		const struct plane_store_renewal *renewal = &renewals[i];
 		for (size_t c = 0; c < sizeof(all) / sizeof(all[0]); c++)
@@ -57,6 +69,7 @@ static void write_columns(
 			(long long)(renewal->epoch ? renewal->epoch - 1 : renewal->last_epoch));
 		plane_pg_add_quoted(&columns->journals, renewal->journal);
 		plane_buffer_addf(&columns->times, "%lld", (long long)renewal->local_time_ms);
+		add_resources(&columns->resources, renewal);
 	}
 	for (size_t c = 0; c < sizeof(all) / sizeof(all[0]); c++)
 		plane_buffer_add_text(all[c], "}");
@@ -69,6 +82,7 @@ static void columns_finish(struct columns *columns)
 	plane_buffer_finish(&columns->after);
 	plane_buffer_finish(&columns->journals);
 	plane_buffer_finish(&columns->times);
+	plane_buffer_finish(&columns->resources);
 }
 
 /* Rows are locked in the order of their ids, so that two of these never wait for each other, and a
@@ -79,7 +93,8 @@ static void columns_finish(struct columns *columns)
  * started anew is no other one (see above). */
 static const char renew[] =
 	"WITH asked AS (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], "
-	"$5::bigint[]) AS a (id, epoch, after, journal, local_time)), mine AS MATERIALIZED (SELECT "
+	"$5::bigint[], $6::jsonb[]) AS a (id, epoch, after, journal, local_time, resources)), mine "
+	"AS MATERIALIZED (SELECT "
 	"d.id FROM drone d JOIN asked a USING (id) WHERE CASE WHEN d.is_lease_granted THEN "
 	"d.journal "
 	"= a.journal AND (a.epoch = 0 OR a.epoch = d.lease_epoch) ELSE a.epoch = 0 END ORDER BY "
@@ -88,8 +103,13 @@ static const char renew[] =
 	"d.lease_epoch > a.after THEN d.lease_epoch ELSE greatest(coalesce(d.lease_epoch, 0), "
 	"a.after) + 1 END, lease_renewals = d.lease_renewals + 1, is_lease_granted = true, journal "
 	"= "
-	"a.journal, last_heartbeat_at = now_ms(), last_local_time = a.local_time FROM mine, asked "
-	"a "
+	"a.journal, last_heartbeat_at = now_ms(), last_local_time = a.local_time, "
+	"(" PLANE_STORE_RESOURCE_COLUMNS ", backend_count) = (SELECT " PLANE_STORE_RESOURCE_COLUMNS
+	", backend_count FROM "
+	"jsonb_to_record(a.resources) AS (memory_total_bytes bigint, memory_allocatable_bytes "
+	"bigint, memory_reserved_bytes bigint, memory_available_bytes bigint, cpu_total_millis "
+	"bigint, cpu_allocatable_millis bigint, cpu_reserved_millis bigint, load_millis bigint, "
+	"last_fencing_token bigint, backend_count bigint)) FROM mine, asked a "
 	"WHERE d.id = mine.id AND a.id = mine.id AND CASE WHEN d.is_lease_granted THEN d.journal = "
 	"a.journal AND (a.epoch = 0 OR a.epoch = d.lease_epoch) ELSE a.epoch = 0 END RETURNING "
 	"d.id, "
@@ -115,9 +135,9 @@ int plane_postgres_leases_renew(struct plane_store *base, struct plane_store_ren
 		return 0;
 	write_columns(&columns, renewals, count);
 	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err, renew,
-		"ttttt", plane_buffer_text(&columns.drones), plane_buffer_text(&columns.epochs),
+		"tttttt", plane_buffer_text(&columns.drones), plane_buffer_text(&columns.epochs),
 		plane_buffer_text(&columns.after), plane_buffer_text(&columns.journals),
-		plane_buffer_text(&columns.times));
+		plane_buffer_text(&columns.times), plane_buffer_text(&columns.resources));
 	columns_finish(&columns);
 	for (size_t i = 0; i < count && result == 0; i++)
 		read_renewal(&renewals[i], rows);

@@ -23,6 +23,7 @@ static void read_member(struct plane_store_member *member, const PGresult *rows,
 			.heartbeat_age_ms = plane_pg_int(rows, row, 11),
 			.backend_count = plane_pg_int(rows, row, 12),
 			.has_lease = plane_pg_bool(rows, row, 13) };
+	member->has_resources = plane_postgres_read_resources(rows, row, 14, &member->resources);
 }
 
 int plane_postgres_member_list(struct plane_store *base,
@@ -35,7 +36,8 @@ int plane_postgres_member_list(struct plane_store *base,
 		"greatest(now_ms() - c.last_heartbeat_at, 0), d.pool, d.is_ready, d.is_draining, "
 		"greatest(now_ms() - d.last_heartbeat_at, CASE WHEN d.last_heartbeat_at IS NOT "
 		"NULL "
-		"THEN 0 END), alive.count, d.is_lease_granted FROM node n LEFT JOIN controller c "
+		"THEN 0 END), alive.count, d.is_lease_granted, " PLANE_STORE_RESOURCE_COLUMNS
+		" FROM node n LEFT JOIN controller c "
 		"ON c.name = "
 		"n.controller LEFT JOIN drone d USING (id) LEFT JOIN LATERAL (SELECT count(*) FROM "
 		"backend WHERE drone_id = d.id AND status < 70) alive ON d.id IS NOT NULL WHERE "

@@ -50,7 +50,8 @@ static const char connect_node[] =
 	"id), ready AS (INSERT INTO drone (id, "
 	"cluster, pool, is_ready, is_draining) SELECT id, $2, $9, true, false FROM present WHERE "
 	"$10::boolean ON CONFLICT (id) DO UPDATE SET pool = excluded.pool, is_ready = true, "
-	"last_heartbeat_at = NULL, last_local_time = NULL) SELECT id FROM present";
+	"last_heartbeat_at = NULL, last_local_time = NULL, memory_total_bytes = NULL) SELECT id "
+	"FROM present";
 
 int plane_postgres_node_connected(struct plane_store *base, const struct plane_store_node *node,
 	int64_t *node_id, int64_t *connection_id, struct plane_error *err)
@@ -130,21 +131,25 @@ int plane_postgres_node_controller(
 int plane_postgres_drone_heartbeat(
 	struct plane_store *base, int64_t node_id, int64_t local_time_ms, struct plane_error *err)
 {
-	/* one that held a lease of its own, and is an original one now, gets backends when that is
-	 * over: it would not know that the lease ends */
+	/* It does not report how many backends it has: they are counted now, not with each spawn.
+	 * One that held a lease of its own, and is an original one now, gets backends when that is
+	 * over: it would not know that the lease ends. */
 	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
 		"UPDATE drone SET last_heartbeat_at = CASE WHEN NOT is_lease_granted THEN now_ms() "
-		"END, last_local_time = $1 WHERE id = $2",
+		"END, last_local_time = $1, backend_count = (SELECT count(*) FROM backend WHERE "
+		"drone_id = $2 AND status < 70) WHERE id = $2",
 		"ii", local_time_ms, node_id);
 }
 
+/* The lock waits for spawns that have seen it not draining. */
 int plane_postgres_drone_drain(struct plane_store *base, const char *cluster, const char *name,
 	bool is_draining, bool *is_changed, struct plane_error *err)
 {
 	_cleanup_rows_ PGresult *rows = NULL;
 	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
 		"WITH found AS (SELECT d.id FROM drone d JOIN node USING (id) WHERE node.cluster = "
-		"$1 AND name = $2), changed AS (UPDATE drone SET is_draining = $3 FROM found WHERE "
+		"$1 AND name = $2 FOR UPDATE OF d), changed AS (UPDATE drone SET is_draining = $3 "
+		"FROM found WHERE "
 		"drone.id = found.id AND is_draining <> $3 RETURNING drone.id) SELECT EXISTS "
 		"(SELECT 1 FROM changed) FROM found",
 		"ttb", cluster, name, (int)is_draining);
@@ -154,4 +159,15 @@ int plane_postgres_drone_drain(struct plane_store *base, const char *cluster, co
 		return plane_error_set(err, -ENOENT, "no drone %s in cluster %s", name, cluster);
 	*is_changed = plane_pg_bool(rows, 0, 0);
 	return 0;
+}
+
+bool plane_postgres_read_resources(
+	const PGresult *rows, int row, int first, struct plane_drone_resources *resources)
+{
+	if (PQgetisnull(rows, row, first))
+		return false;
+	*resources = (struct plane_drone_resources){ 0 };
+	for (int i = 0; i < PLANE_STORE_RESOURCE_COUNT; i++)
+		*plane_store_resource(resources, i) = plane_pg_int(rows, row, first + i);
+	return true;
 }

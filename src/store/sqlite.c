@@ -16,10 +16,11 @@
 #include "sqlite_schema.h"
 #include "sqlite_schema_2.h"
 #include "sqlite_schema_3.h"
+#include "sqlite_schema_4.h"
 
 /* What brings the schema from each version to the next. */
 static const char *const migrations[] = { PLANE_SQLITE_SCHEMA, PLANE_SQLITE_SCHEMA_2,
-	PLANE_SQLITE_SCHEMA_3 };
+	PLANE_SQLITE_SCHEMA_3, PLANE_SQLITE_SCHEMA_4 };
 #define SCHEMA_VERSION ((int64_t)(sizeof(migrations) / sizeof(migrations[0])))
 #define LEASE_AFTER_REBOOT_MS 60000
 /* How many milliseconds of fencing tokens are reserved ahead with one durable write. */
@@ -259,6 +260,8 @@ static const struct plane_store_impl sqlite_impl = {
 	.token_revoke = plane_sqlite_token_revoke,
 	.revocations = plane_sqlite_revocations,
 	.spawn = plane_sqlite_spawn,
+	.refused_find = plane_sqlite_refused_find,
+	.move = plane_sqlite_move,
 	.backend_find = plane_sqlite_backend_find,
 	.backend_update = plane_sqlite_backend_update,
 	.backends_keep_alive = plane_sqlite_backends_keep_alive,

@@ -50,6 +50,9 @@ int64_t plane_sqlite_now(const struct plane_sqlite_store *store);
 /** A token greater than all before; call it inside no transaction, with the writer locked. */
 int plane_sqlite_next_fencing_token(
 	struct plane_sqlite_store *store, int64_t *token, struct plane_error *err);
+/** In a transaction that has used it. */
+int plane_sqlite_put_fencing_token(
+	struct plane_sqlite_store *store, int64_t token, struct plane_error *err);
 /** Drones that may get a backend; sqlite_nodes.c. */
 int plane_sqlite_drones_eligible(struct plane_sqlite_store *store,
 	const struct plane_store_connect *request, struct plane_store_drones *drones,
@@ -60,6 +63,14 @@ int plane_sqlite_put_state(struct plane_sqlite_store *store, const char *backend
 	const struct plane_backend_state *state, int64_t now_ms, struct plane_error *err);
 
 /* The functions of the implementation, by file. */
+/** In a transaction: -ESTALE unless the drone's lease is this one, 0 for none, and it may get
+ *  backends. */
+int plane_sqlite_check_drone(
+	struct plane_sqlite_store *store, int64_t drone_id, int64_t epoch, struct plane_error *err);
+/** Reads PLANE_STORE_RESOURCE_COLUMNS from column `first` on; false: the drone does not tell. */
+bool plane_sqlite_read_resources(
+	sqlite3_stmt *row, int first, struct plane_drone_resources *resources);
+
 #define PLANE_STORE_FUNCTION(name) __typeof__(plane_store_##name) plane_sqlite_##name
 
 /* sqlite.c */
@@ -96,6 +107,9 @@ PLANE_STORE_FUNCTION(cleanup_backends);
 PLANE_STORE_FUNCTION(member_list);
 PLANE_STORE_FUNCTION(backend_list);
 PLANE_STORE_FUNCTION(key_list);
+/* sqlite_moves.c */
+PLANE_STORE_FUNCTION(refused_find);
+PLANE_STORE_FUNCTION(move);
 /* sqlite_orders.c */
 PLANE_STORE_FUNCTION(actions_pending);
 PLANE_STORE_FUNCTION(actions_ack);

@@ -203,47 +203,40 @@ static int insert_backend(struct plane_sqlite_store *store, const struct plane_s
 	int result = plane_db_run(&store->writer, NULL, err,
 		"INSERT INTO backend (id, cluster, drone_id, key_namespace, key_name, key_tag, "
 		"status, state, state_at, created_at, last_keepalive_at, lifetime_ends_at, "
-		"max_idle_ms, subdomain, static_token, lease_epoch) VALUES (?1, ?2, ?3, ?4, ?5, "
-		"?6, 0, '', ?7, ?7, ?7, ?8, ?9, ?10, ?11, ?12)",
-		"ttitttiootto", spawn->backend, spawn->cluster, spawn->drone_id,
+		"max_idle_ms, subdomain, static_token, lease_epoch, memory_bytes, cpu_millis) "
+		"VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, '', ?7, ?7, ?7, ?8, ?9, ?10, ?11, ?12, ?13, "
+		"?14)",
+		"ttitttioottoii", spawn->backend, spawn->cluster, spawn->drone_id,
 		spawn->key_namespace, spawn->key_name, spawn->key_tag, now, lifetime_ends_at,
-		max_idle_ms, spawn->subdomain, spawn->static_token, or_null(spawn->lease_epoch));
+		max_idle_ms, spawn->subdomain, spawn->static_token, or_null(spawn->lease_epoch),
+		spawn->resources.memory_bytes, spawn->resources.cpu_millis);
 	return result < 0 ? result
 			  : plane_sqlite_put_state(store, spawn->backend, &state, now, err);
 }
 
-static char *spawn_message(const struct plane_store_spawn *spawn, int64_t fencing_token)
-{
-	struct plane_drone_order order = { .kind = PLANE_ORDER_SPAWN,
-		.action_id = spawn->action_id,
-		.backend = spawn->backend,
-		.drone_id = spawn->drone_id,
-		.executable = spawn->executable,
-		.key_name = spawn->key_name,
-		.key_namespace = spawn->key_namespace,
-		.key_tag = spawn->key_tag,
-		.epoch = spawn->lease_epoch,
-		.has_deadlines = true,
-		.deadlines = spawn->deadlines,
-		.fencing_token = fencing_token,
-		.static_token = spawn->static_token };
-	_cleanup_json_ json_t *json = plane_drone_order_write(&order);
-	return plane_json_dump(json);
-}
-
-static int check_lease(struct plane_sqlite_store *store, const struct plane_store_spawn *spawn,
-	struct plane_error *err)
+int plane_sqlite_check_drone(
+	struct plane_sqlite_store *store, int64_t drone_id, int64_t epoch, struct plane_error *err)
 {
 	sqlite3_stmt *row = plane_db_query(&store->writer, err,
-		"SELECT 1 FROM drone WHERE id = ?1 AND CASE WHEN is_lease_granted THEN lease_epoch "
-		"ELSE 0 END = ?2",
-		"ii", spawn->drone_id, spawn->lease_epoch);
+		"SELECT 1 FROM drone WHERE id = ?1 AND NOT is_draining AND CASE WHEN "
+		"is_lease_granted THEN lease_epoch ELSE 0 END = ?2",
+		"ii", drone_id, epoch);
 	int result = row ? plane_db_next(&store->writer, row, err) : err->code;
 	if (result == 0)
-		return plane_error_set(err, -ESTALE, "the lease of its drone is over");
+		return plane_error_set(
+			err, -ESTALE, "the drone drains, or its lease is another one");
 	if (result > 0)
 		plane_db_done(row);
 	return result < 0 ? result : 0;
+}
+
+int plane_sqlite_put_fencing_token(
+	struct plane_sqlite_store *store, int64_t token, struct plane_error *err)
+{
+	return plane_db_run(&store->writer, NULL, err,
+		"INSERT INTO meta VALUES ('fencing_last', ?) ON CONFLICT DO UPDATE SET value = "
+		"excluded.value",
+		"i", token);
 }
 
 static int remove_expired(struct plane_sqlite_store *store, const struct plane_store_spawn *spawn,
@@ -259,7 +252,8 @@ static int insert_all(struct plane_sqlite_store *store, const struct plane_store
 	int64_t now, int64_t fencing_token, const char *message, struct plane_error *err)
 {
 	struct plane_db *db = &store->writer;
-	if (check_lease(store, spawn, err) < 0 || remove_expired(store, spawn, now, err) < 0 ||
+	if (plane_sqlite_check_drone(store, spawn->drone_id, spawn->lease_epoch, err) < 0 ||
+		remove_expired(store, spawn, now, err) < 0 ||
 		insert_backend(store, spawn, now, err) < 0 ||
 		plane_db_run(db, NULL, err,
 			"INSERT INTO backend_key (namespace, name, tag, backend, expires_at, "
@@ -272,17 +266,13 @@ static int insert_all(struct plane_sqlite_store *store, const struct plane_store
 			"?, "
 			"'spawn', ?)",
 			"ttit", spawn->action_id, spawn->backend, spawn->drone_id, message) < 0 ||
-		plane_db_run(db, NULL, err,
-			"INSERT INTO meta VALUES ('fencing_last', ?) ON CONFLICT DO UPDATE SET "
-			"value "
-			"= excluded.value",
-			"i", fencing_token) < 0)
+		plane_sqlite_put_fencing_token(store, fencing_token, err) < 0)
 		return err->code;
 	return spawn->token ? insert_token(store, spawn->token, err) : 0;
 }
 
 int plane_sqlite_spawn(struct plane_store *base, const struct plane_store_spawn *spawn,
-	char **message, int64_t *time_ms, struct plane_error *err)
+	struct plane_store_spawned *spawned, struct plane_error *err)
 {
 	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
 	struct plane_db *db = &store->writer;
@@ -293,12 +283,12 @@ int plane_sqlite_spawn(struct plane_store *base, const struct plane_store_spawn 
 	if (result < 0 || plane_db_begin(db, err) < 0)
 		return err->code;
 	int64_t now = plane_sqlite_now(store);
-	_cleanup_free_ char *text = spawn_message(spawn, fencing_token);
+	struct plane_drone_order order = plane_store_spawn_order(spawn);
+	order.fencing_token = fencing_token;
+	_cleanup_free_ char *text = plane_store_order_text(&order);
 	result = plane_db_end(db, insert_all(store, spawn, now, fencing_token, text, err), err);
-	if (result == 0) {
-		*message = STEAL(text);
-		*time_ms = now;
-	}
+	if (result == 0)
+		*spawned = (struct plane_store_spawned){ STEAL(text), fencing_token, now };
 	return result;
 }
 

@@ -42,16 +42,24 @@ int plane_sqlite_leases_find(
 static int renew(struct plane_sqlite_store *store, struct plane_store_renewal *renewal,
 	struct plane_error *err)
 {
+	int64_t column[PLANE_STORE_RESOURCE_COUNT];
+	for (int i = 0; i < PLANE_STORE_RESOURCE_COUNT; i++)
+		column[i] =
+			renewal->has_resources ? *plane_store_resource(&renewal->resources, i) : -1;
 	sqlite3_stmt *row = plane_db_query(&store->writer, err,
 		"UPDATE drone SET lease_epoch = CASE WHEN is_lease_granted AND lease_epoch > ?6 "
 		"THEN lease_epoch ELSE max(coalesce(lease_epoch, 0), ?6) + 1 END, lease_renewals = "
 		"lease_renewals + 1, "
-		"is_lease_granted = 1, journal = ?3, last_heartbeat_at = ?4, last_local_time = ?5 "
+		"is_lease_granted = 1, journal = ?3, last_heartbeat_at = ?4, last_local_time = ?5, "
+		"(" PLANE_STORE_RESOURCE_COLUMNS ", backend_count) = (?7, ?8, ?9, ?10, ?11, ?12, "
+		"?13, ?14, ?15, ?16) "
 		"WHERE id = ?1 AND CASE WHEN is_lease_granted THEN journal = ?3 AND "
 		"lease_epoch = coalesce(?2, lease_epoch) ELSE ?2 IS NULL END RETURNING lease_epoch",
-		"iotiii", renewal->drone_id, renewal->epoch ? renewal->epoch : -1, renewal->journal,
-		plane_sqlite_now(store), renewal->local_time_ms,
-		renewal->epoch ? renewal->epoch - 1 : renewal->last_epoch);
+		"iotiiioooooooooo", renewal->drone_id, renewal->epoch ? renewal->epoch : -1,
+		renewal->journal, plane_sqlite_now(store), renewal->local_time_ms,
+		renewal->epoch ? renewal->epoch - 1 : renewal->last_epoch, column[0], column[1],
+		column[2], column[3], column[4], column[5], column[6], column[7], column[8],
+		renewal->has_resources ? renewal->resources.backend_count : -1);
 	int result = row ? plane_db_next(&store->writer, row, err) : err->code;
 	if (result < 0)
 		return result;

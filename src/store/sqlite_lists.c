@@ -25,6 +25,7 @@ static void read_member(struct plane_store_member *member, sqlite3_stmt *row, in
 		.heartbeat_age_ms = has_heartbeat ? now - sqlite3_column_int64(row, 11) : -1,
 		.backend_count = sqlite3_column_int64(row, 12),
 		.has_lease = sqlite3_column_int(row, 13) };
+	member->has_resources = plane_sqlite_read_resources(row, 14, &member->resources);
 }
 
 int plane_sqlite_member_list(struct plane_store *base,
@@ -40,7 +41,8 @@ int plane_sqlite_member_list(struct plane_store *base,
 		"SELECT kind, node.name, cluster, version, git_hash, ip, controller.name, "
 		"controller.last_heartbeat_at, pool, is_ready, is_draining, "
 		"drone.last_heartbeat_at, (SELECT count(*) FROM backend WHERE drone_id = node.id "
-		"AND status < 70) AS backends, is_lease_granted FROM node LEFT JOIN controller ON "
+		"AND status < 70) AS backends, is_lease_granted, " PLANE_STORE_RESOURCE_COLUMNS
+		" FROM node LEFT JOIN controller ON "
 		"controller.name = "
 		"node.controller LEFT JOIN drone USING (id) WHERE (?1 IS NULL OR cluster = ?1) AND "
 		"(?2 IS NULL OR pool = ?2) AND (?3 IS NULL OR node.name = ?3) AND (kind = 'Drone' "

@@ -87,7 +87,7 @@ int plane_sqlite_node_connected(struct plane_store *base, const struct plane_sto
 			"INSERT INTO drone (id, pool, is_ready, is_draining) VALUES (?, ?, 1, 0) "
 			"ON CONFLICT DO UPDATE SET pool = excluded.pool, is_ready = 1, "
 			"last_heartbeat_at = NULL, "
-			"last_local_time = NULL",
+			"last_local_time = NULL, memory_total_bytes = NULL",
 			"it", id, or_empty(node->pool));
 	result = plane_db_end(db, result, err);
 	if (result == 0) {
@@ -140,11 +140,13 @@ int plane_sqlite_drone_heartbeat(
 	struct plane_store *base, int64_t node_id, int64_t local_time_ms, struct plane_error *err)
 {
 	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
-	/* one that held a lease of its own, and is an original one now, gets backends when that is
-	 * over: it would not know that the lease ends */
+	/* It does not report how many backends it has: they are counted now, not with each spawn.
+	 * One that held a lease of its own, and is an original one now, gets backends when that is
+	 * over: it would not know that the lease ends. */
 	return run_alone(store, NULL, err,
 		"UPDATE drone SET last_heartbeat_at = CASE WHEN NOT is_lease_granted THEN ? END, "
-		"last_local_time = ? WHERE id = ?",
+		"last_local_time = ?, backend_count = (SELECT count(*) FROM backend WHERE drone_id "
+		"= drone.id AND status < 70) WHERE id = ?",
 		plane_sqlite_now(store), local_time_ms, node_id);
 }
 
@@ -174,6 +176,20 @@ int plane_sqlite_drone_drain(struct plane_store *base, const char *cluster, cons
 	return result;
 }
 
+bool plane_sqlite_read_resources(
+	sqlite3_stmt *row, int first, struct plane_drone_resources *resources)
+{
+	if (sqlite3_column_type(row, first) == SQLITE_NULL)
+		return false;
+	*resources = (struct plane_drone_resources){ 0 };
+	for (int i = 0; i < PLANE_STORE_RESOURCE_COUNT; i++)
+		*plane_store_resource(resources, i) =
+			sqlite3_column_type(row, first + i) == SQLITE_NULL
+				? -1
+				: sqlite3_column_int64(row, first + i);
+	return true;
+}
+
 int plane_sqlite_drones_eligible(struct plane_sqlite_store *store,
 	const struct plane_store_connect *request, struct plane_store_drones *drones,
 	struct plane_error *err)
@@ -183,9 +199,9 @@ int plane_sqlite_drones_eligible(struct plane_sqlite_store *store,
 	int64_t now = plane_sqlite_now(store);
 	pthread_mutex_lock(&db->mutex);
 	sqlite3_stmt *row = plane_db_query(db, err,
-		"SELECT drone.id, node.name, last_local_time, (SELECT count(*) FROM backend WHERE "
-		"drone_id = drone.id AND status < 70), "
-		"CASE WHEN is_lease_granted THEN lease_epoch ELSE 0 END FROM drone JOIN node "
+		"SELECT drone.id, node.name, last_local_time, coalesce(backend_count, 0), "
+		"CASE WHEN is_lease_granted THEN lease_epoch ELSE 0 "
+		"END, " PLANE_STORE_RESOURCE_COLUMNS " FROM drone JOIN node "
 		"USING (id) JOIN "
 		"controller ON controller.name = node.controller WHERE cluster = ? AND pool = ? "
 		"AND "
@@ -203,6 +219,7 @@ int plane_sqlite_drones_eligible(struct plane_sqlite_store *store,
 			.last_local_time_ms = sqlite3_column_int64(row, 2),
 			.backend_count = sqlite3_column_int64(row, 3),
 			.lease_epoch = sqlite3_column_int64(row, 4) };
+		drone->has_resources = plane_sqlite_read_resources(row, 5, &drone->resources);
 		(void)plane_text_copy(drone->name, sizeof(drone->name), plane_db_text(row, 1));
 	}
 	pthread_mutex_unlock(&db->mutex);

@@ -166,9 +166,21 @@ void plane_store_revocations_finish(struct plane_store_revocations *revocations)
 }
 
 int plane_store_spawn(struct plane_store *store, const struct plane_store_spawn *spawn,
-	char **message, int64_t *time_ms, struct plane_error *err)
+	struct plane_store_spawned *spawned, struct plane_error *err)
 {
-	return store->impl->spawn(store, spawn, message, time_ms, err);
+	return store->impl->spawn(store, spawn, spawned, err);
+}
+
+int plane_store_refused_find(struct plane_store *store, int64_t drone_id, const char *action_id,
+	struct plane_store_refused *refused, struct plane_error *err)
+{
+	return store->impl->refused_find(store, drone_id, action_id, refused, err);
+}
+
+int plane_store_move(struct plane_store *store, const struct plane_store_move *move,
+	struct plane_store_spawned *spawned, struct plane_error *err)
+{
+	return store->impl->move(store, move, spawned, err);
 }
 
 int plane_store_backend_find(struct plane_store *store, const char *backend,
@@ -351,6 +363,15 @@ void plane_store_leases_finish(struct plane_store_leases *leases)
 	*leases = (struct plane_store_leases){ 0 };
 }
 
+void plane_store_refused_finish(struct plane_store_refused *refused)
+{
+	free(refused->cluster);
+	free(refused->pool);
+	free(refused->message);
+	free(refused->tried);
+	*refused = (struct plane_store_refused){ 0 };
+}
+
 void plane_store_members_finish(struct plane_store_members *members)
 {
 	for (size_t i = 0; i < members->count; i++) {
@@ -441,4 +462,44 @@ int plane_store_read_state(
 	if (!json || plane_backend_state_read(json, state, err) < 0)
 		return plane_error_prefix(err, "read a stored state");
 	return 0;
+}
+
+int64_t *plane_store_resource(struct plane_drone_resources *resources, int column)
+{
+	int64_t *const columns[PLANE_STORE_RESOURCE_COUNT] = {
+		&resources->total.memory_bytes,
+		&resources->allocatable.memory_bytes,
+		&resources->reserved.memory_bytes,
+		&resources->memory_available_bytes,
+		&resources->total.cpu_millis,
+		&resources->allocatable.cpu_millis,
+		&resources->reserved.cpu_millis,
+		&resources->load_millis,
+		&resources->last_fencing_token,
+	};
+	return columns[column];
+}
+
+struct plane_drone_order plane_store_spawn_order(const struct plane_store_spawn *spawn)
+{
+	return (struct plane_drone_order){ .kind = PLANE_ORDER_SPAWN,
+		.action_id = spawn->action_id,
+		.backend = spawn->backend,
+		.drone_id = spawn->drone_id,
+		.executable = spawn->executable,
+		.key_name = spawn->key_name,
+		.key_namespace = spawn->key_namespace,
+		.key_tag = spawn->key_tag,
+		.epoch = spawn->lease_epoch,
+		.has_deadlines = true,
+		.deadlines = spawn->deadlines,
+		.static_token = spawn->static_token,
+		.has_resources = plane_resources_any(&spawn->resources),
+		.resources = spawn->resources };
+}
+
+char *plane_store_order_text(const struct plane_drone_order *order)
+{
+	_cleanup_json_ json_t *json = plane_drone_order_write(order);
+	return plane_json_dump(json);
 }

@@ -18,6 +18,7 @@
 #include "model/backend_state.h"
 #include "model/messages.h"
 #include "model/names.h"
+#include "model/resources.h"
 
 struct plane_store;
 
@@ -94,9 +95,11 @@ int plane_store_drone_drain(struct plane_store *store, const char *cluster, cons
 struct plane_store_drone {
 	int64_t id;
 	char name[PLANE_NAME_SIZE];
-	int64_t backend_count; /* not terminated */
+	int64_t backend_count; /* not terminated, as it last reported or was last counted */
 	int64_t last_local_time_ms;
 	int64_t lease_epoch; /* 0: keys are leased one by one */
+	bool has_resources;  /* it has reported them since it connected */
+	struct plane_drone_resources resources;
 };
 struct plane_store_drones {
 	size_t count;
@@ -116,6 +119,8 @@ struct plane_store_member {
 	int64_t heartbeat_age_ms; /* -1: none yet */
 	int64_t backend_count;    /* not terminated */
 	bool has_lease;           /* one for all its keys, not broken */
+	bool has_resources;
+	struct plane_drone_resources resources;
 };
 struct plane_store_members {
 	size_t count;
@@ -163,6 +168,8 @@ struct plane_store_renewal {
 	int64_t last_epoch;    /* a new one is greater than this, the greatest that it knows */
 	const char *journal;   /* tells processes of the same name apart */
 	int64_t local_time_ms; /* the drone's clock */
+	bool has_resources;    /* else it does not tell them */
+	struct plane_drone_resources resources;
 	enum plane_store_renewal_result result; /* filled in */
 };
 /**
@@ -259,15 +266,48 @@ struct plane_store_spawn {
 	struct plane_deadlines deadlines; /* for the drone, in its clock */
 	int64_t lease_epoch; /* of the drone as it was found; 0: the key has a lease of its own */
 	int64_t lease_ms;    /* of that */
+	struct plane_resources resources; /* what the backend asks for */
+};
+/** An order to start a backend, as it is stored. */
+struct plane_store_spawned {
+	char *message; /* for the drone's socket; the caller frees it */
+	int64_t fencing_token;
+	int64_t time_ms;
 };
 /**
- * Stores backend, key, first state, token and the order to start it. `*message` (the caller frees
- * it) is the order for the drone's socket with a fencing token greater than any before. -EEXIST
- * when the key is held and its lease live, or the backend's name is taken. A key whose lease is
- * over is taken over. -ESTALE when the drone's lease is another one by now.
+ * Stores backend, key, first state, token and the order to start it, with a fencing token greater
+ * than any before. -EEXIST when the key is held and its lease live, or the backend's name is taken.
+ * A key whose lease is over is taken over. -ESTALE when the drone's lease is another one by now, or
+ * it is draining: once plane_store_drone_drain has returned, it gets nothing more.
  */
 int plane_store_spawn(struct plane_store *store, const struct plane_store_spawn *spawn,
-	char **message, int64_t *time_ms, struct plane_error *err);
+	struct plane_store_spawned *spawned, struct plane_error *err);
+
+/** An order to start a backend that its drone has refused. */
+struct plane_store_refused {
+	char *cluster, *pool, *message; /* owned; the pool that its drone is in */
+	size_t tried_count;
+	int64_t *tried; /* drones that the backend was ordered from, the one that refused too */
+};
+/** -ENOENT when nothing is to be done: the order is not pending, or its backend not scheduled. */
+int plane_store_refused_find(struct plane_store *store, int64_t drone_id, const char *action_id,
+	struct plane_store_refused *refused, struct plane_error *err);
+void plane_store_refused_finish(struct plane_store_refused *refused);
+
+struct plane_store_move {
+	int64_t refused_by;
+	const char *refused_action_id;
+	/** The new one, for another drone, under its lease as it was found. */
+	const struct plane_drone_order *order;
+	int64_t lease_ms;
+};
+/**
+ * Gives a backend that was refused to another drone: the refused order is void, the key is that
+ * drone's, with a new fencing token, and the order to start it is stored. -ENOENT as above, and
+ * when the key's lease is over; -ESTALE as of plane_store_spawn.
+ */
+int plane_store_move(struct plane_store *store, const struct plane_store_move *move,
+	struct plane_store_spawned *spawned, struct plane_error *err);
 
 struct plane_store_backend {
 	struct plane_backend_state state;

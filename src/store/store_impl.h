@@ -49,7 +49,11 @@ struct plane_store_impl {
 	int (*revocations)(struct plane_store *store, int64_t since_ms,
 		struct plane_store_revocations *revocations, struct plane_error *err);
 	int (*spawn)(struct plane_store *store, const struct plane_store_spawn *spawn,
-		char **message, int64_t *time_ms, struct plane_error *err);
+		struct plane_store_spawned *spawned, struct plane_error *err);
+	int (*refused_find)(struct plane_store *store, int64_t drone_id, const char *action_id,
+		struct plane_store_refused *refused, struct plane_error *err);
+	int (*move)(struct plane_store *store, const struct plane_store_move *move,
+		struct plane_store_spawned *spawned, struct plane_error *err);
 	int (*backend_find)(struct plane_store *store, const char *backend,
 		struct plane_store_backend *found, struct plane_error *err);
 	int (*backend_update)(struct plane_store *store, int64_t node_id,
@@ -113,6 +117,20 @@ struct plane_store_feed {
 struct plane_store {
 	const struct plane_store_impl *impl;
 };
+
+/** What a drone reports of itself: columns of its row, NULL where it does not. */
+#define PLANE_STORE_RESOURCE_COLUMNS                                                               \
+	"memory_total_bytes, memory_allocatable_bytes, memory_reserved_bytes, "                    \
+	"memory_available_bytes, cpu_total_millis, cpu_allocatable_millis, cpu_reserved_millis, "  \
+	"load_millis, last_fencing_token"
+#define PLANE_STORE_RESOURCE_COUNT 9
+/** The one that is in the column. */
+int64_t *plane_store_resource(struct plane_drone_resources *resources, int column);
+
+/** The order to start it, without its fencing token; borrows. */
+struct plane_drone_order plane_store_spawn_order(const struct plane_store_spawn *spawn);
+/** The caller frees it. */
+char *plane_store_order_text(const struct plane_drone_order *order);
 
 /** Reads the JSON of a state, as it is stored. */
 int plane_store_read_state(

@@ -41,7 +41,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	(void)argc;
 	(void)argv;
 	controller_world_create(on_hub_event, NULL);
-	plane_drone_registry_put(controller.drones, controller_world_drone(), true);
+	plane_drone_registry_put(controller.drones, controller_world_drone(),
+		&(struct plane_drone_entry){ .has_logs = true });
 	return 0;
 }
 

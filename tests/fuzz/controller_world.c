@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -62,7 +63,7 @@ static void add_backend(
 {
 	_cleanup_json_ json_t *executable = json_pack("{s:s}", "image", "echo");
 	_cleanup_json_ json_t *auth = json_object();
-	_cleanup_free_ char *message = NULL, *token_text = plane_strdupf("token-of-%s", backend);
+	_cleanup_free_ char *token_text = plane_strdupf("token-of-%s", backend);
 	_cleanup_free_ char *action = plane_strdupf("ak-%s", backend);
 	struct plane_store_token token = { .token = token_text,
 		.secret_token = "secret",
@@ -88,8 +89,9 @@ static void add_backend(
 		.address = "10.0.0.1:80" };
 	struct plane_error err = { 0 };
 	struct plane_store_report report = { .backend = backend, .state = &state };
-	int64_t time_ms;
-	FUZZ_CHECK(plane_store_spawn(controller.store, &spawn, &message, &time_ms, &err) == 0);
+	struct plane_store_spawned spawned;
+	FUZZ_CHECK(plane_store_spawn(controller.store, &spawn, &spawned, &err) == 0);
+	free(spawned.message);
 	FUZZ_CHECK(plane_store_backend_update(controller.store, drone, &report, 1, &err) == 0);
 }
 
@@ -126,6 +128,23 @@ static void open_store(void)
 	FUZZ_CHECK(plane_file_remove_tree(directory, &err) == 0);
 }
 
+static void usage_wanted(uv_async_t *wake)
+{
+	(void)wake;
+}
+
+/* What the controller keeps in memory. Drones were asked what their backends use, and none answers:
+ * who wants to know does not wait. */
+static void make_memory(void)
+{
+	plane_placements_destroy(controller.placements);
+	plane_usage_destroy(controller.usage);
+	controller.placements = plane_placements_create(config.drone_lease.expire_ms);
+	controller.usage = plane_usage_create();
+	(void)plane_usage_want(controller.usage, plane_clock_boot_ms());
+	plane_usage_asked(controller.usage, 0);
+}
+
 void controller_world_create(
 	void (*on_event)(void *data, const struct plane_hub_event *event), void *data)
 {
@@ -140,7 +159,9 @@ void controller_world_create(
 	config.termination_grace_ms = 0;
 	FUZZ_CHECK(uv_loop_init(&controller.loop) == 0);
 	controller.public_url = plane_strdup("http://public.test");
+	FUZZ_CHECK(uv_async_init(&controller.loop, &controller.usage_wake, usage_wanted) == 0);
 	controller.drones = plane_drone_registry_create();
+	make_memory();
 	controller.hub = plane_hub_create(&controller.loop, &err);
 	controller.server = plane_http_server_create(&controller.loop, &server, &err);
 	FUZZ_CHECK(controller.hub && controller.server);
@@ -152,6 +173,7 @@ void controller_world_create(
 
 void controller_world_reset(void)
 {
+	make_memory();
 	if (sqlite3_total_changes(database()) == changes)
 		return;
 	copy_database(database(), baseline);

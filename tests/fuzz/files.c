@@ -128,7 +128,7 @@ static void check_backends(const char *text)
 	struct plane_error err = { 0 };
 	int count = 0;
 	put_row("INSERT OR REPLACE INTO backend VALUES ('b', ?1)", text);
-	put_row("INSERT OR REPLACE INTO lease VALUES ('b', 1, 2, length(?1), 0)", text);
+	put_row("INSERT OR REPLACE INTO lease VALUES ('b', 1, 2, length(?1), 0, 3, 4, 5)", text);
 	int result = plane_journal_backends(journal, &backends, &count, &err);
 	fuzz_check_error(result, &err);
 	if (result < 0)

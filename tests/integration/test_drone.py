@@ -83,7 +83,7 @@ class FakeController:
         await self.wait(lambda: self.status(backend) == "ready")
 
 
-async def with_drone(controller, story):
+async def with_drone(controller, story, *flags):
     with tempfile.TemporaryDirectory(prefix="plane-drone-") as directory:
         place = Serve(directory)  # only its directory: no server is started
         place.import_image("echo", EXAMPLES / "echo.tar")
@@ -92,7 +92,8 @@ async def with_drone(controller, story):
             with open(place.log_path, "wb") as log:
                 drone = subprocess.Popen(
                     [PLANE, "drone", "--controller-url", f"http://127.0.0.1:{port}", "--cluster",
-                     CLUSTER, "--data-dir", str(place.data), "--parked", "2", "--end-backends"],
+                     CLUSTER, "--data-dir", str(place.data), "--parked", "2", "--end-backends",
+                     *flags],
                     stdout=log, stderr=log)
             try:
                 await controller.wait(lambda: controller.local_time is not None)
@@ -118,7 +119,7 @@ class LeaseController(FakeController):
     """Grants leases of whole drones as long as it is told to."""
 
     def __init__(self, milliseconds):
-        super().__init__(["drone-lease", "no-metrics"])
+        super().__init__(["drone-lease", "metrics-on-request"])
         self.milliseconds, self.epoch, self.grants = milliseconds, 1, True
 
     async def on_lease(self, request):

@@ -18,7 +18,8 @@ struct plane_cgroups {
 
 struct plane_cgroup_driver {
 	enum plane_cgroup_version version;
-	unsigned pids_hierarchy; /* index of the directory with pids.max */
+	/* indexes of the directories with the files of a controller */
+	unsigned pids_hierarchy, memory_hierarchy, cpu_hierarchy;
 	/** Fills in the directories and makes them. */
 	int (*open)(struct plane_cgroups *, const char *root, const char *instance,
 		struct plane_error *);

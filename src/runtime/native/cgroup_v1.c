@@ -185,6 +185,8 @@ static int v1_kill(const struct plane_cgroups *cgroups, const char *path, struct
 const struct plane_cgroup_driver plane_cgroup_driver_v1 = {
 	.version = PLANE_CGROUP_V1,
 	.pids_hierarchy = PIDS,
+	.memory_hierarchy = MEMORY,
+	.cpu_hierarchy = CPU,
 	.open = v1_open,
 	.limit = v1_limit,
 	.metrics = v1_metrics,

@@ -188,6 +188,8 @@ static int v2_kill(const struct plane_cgroups *cgroups, const char *path, struct
 const struct plane_cgroup_driver plane_cgroup_driver_v2 = {
 	.version = PLANE_CGROUP_V2,
 	.pids_hierarchy = 0,
+	.memory_hierarchy = 0,
+	.cpu_hierarchy = 0,
 	.open = v2_open,
 	.limit = v2_limit,
 	.metrics = v2_metrics,

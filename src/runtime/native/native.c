@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "runtime/native/machine.h"
 #include "runtime/native/native_internal.h"
 #include "runtime/native/shim/protocol.h"
 #include "runtime/native/syscall_filter.h"
@@ -396,6 +397,12 @@ static bool native_metrics(
 	return plane_cgroup_metrics(s->native->host.cgroups, group, metrics, NULL) == 0;
 }
 
+static int native_capacity(struct plane_runtime *runtime, struct plane_runtime_capacity *capacity,
+	struct plane_error *err)
+{
+	return plane_cgroups_capacity(from(runtime)->host.cgroups, capacity, err);
+}
+
 static bool native_log_path(
 	struct plane_runtime *runtime, const char *backend, char *path, size_t size)
 {
@@ -569,6 +576,7 @@ static const struct plane_runtime_impl native_impl = { .adopt = native_adopt,
 	.end_lease = end_lease,
 	.forget = native_forget,
 	.metrics = native_metrics,
+	.capacity = native_capacity,
 	.log_path = native_log_path,
 	.when_warm = native_when_warm,
 	.close = native_close,

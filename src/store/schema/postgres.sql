@@ -68,11 +68,14 @@ CREATE TABLE drone (
   is_lease_granted boolean NOT NULL DEFAULT false,
   journal text,
   memory_total_bytes bigint,
-  memory_available_bytes bigint,
+  memory_allocatable_bytes bigint,
   memory_reserved_bytes bigint,
-  cpu_count integer,
+  memory_available_bytes bigint,
+  cpu_total_millis bigint,
+  cpu_allocatable_millis bigint,
   cpu_reserved_millis bigint,
   load_millis bigint,
+  last_fencing_token bigint,
   backend_count bigint
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE drone IS 'Nodes that run backends. One row and one write for each renewal.';
@@ -90,14 +93,22 @@ COMMENT ON COLUMN drone.lease_renewals IS
 COMMENT ON COLUMN drone.is_lease_granted IS 'The drone holds the present epoch: not broken since.';
 COMMENT ON COLUMN drone.journal IS
   'Which journal the lease was granted to: another process of the same name has another one.';
-COMMENT ON COLUMN drone.memory_total_bytes IS 'Memory of its machine, as it last reported.';
+COMMENT ON COLUMN drone.memory_total_bytes IS
+  'Memory that it has, as it last reported; NULL: not since it connected.';
+COMMENT ON COLUMN drone.memory_allocatable_bytes IS
+  'Memory that its backends may ask for, together: what it has times its factor.';
 COMMENT ON COLUMN drone.memory_available_bytes IS 'Of it free for use, as it last reported.';
 COMMENT ON COLUMN drone.memory_reserved_bytes IS 'Asked for by its backends, as it last reported.';
-COMMENT ON COLUMN drone.cpu_count IS 'CPUs of its machine.';
+COMMENT ON COLUMN drone.cpu_total_millis IS 'Thousandths of CPUs that it has.';
+COMMENT ON COLUMN drone.cpu_allocatable_millis IS
+  'Thousandths of CPUs that its backends may ask for, together.';
 COMMENT ON COLUMN drone.cpu_reserved_millis IS
   'Thousandths of CPUs asked for by its backends, as it last reported.';
 COMMENT ON COLUMN drone.load_millis IS 'Load average of a minute in thousandths; NULL: unknown.';
-COMMENT ON COLUMN drone.backend_count IS 'Backends that run on it, as it last reported.';
+COMMENT ON COLUMN drone.last_fencing_token IS
+  'The greatest of an order that it has taken: what was placed with a greater one is not in its report.';
+COMMENT ON COLUMN drone.backend_count IS
+  'Backends that have not ended, as it last reported, or as counted at its last heartbeat.';
 CREATE INDEX drone_of ON drone (cluster, pool);
 
 CREATE TABLE backend (

@@ -48,6 +48,18 @@ static int64_t record(struct plane_journal *journal, const char *backend,
 	return one.event_id;
 }
 
+static int add(struct plane_journal *journal, const char *backend, int64_t epoch,
+	const struct plane_deadlines *deadlines)
+{
+	struct plane_error err = { 0 };
+	struct plane_drone_order order = { .backend = backend,
+		.epoch = epoch,
+		.deadlines = *deadlines,
+		.fencing_token = 77,
+		.resources = { 1 << 20, 250 } };
+	return plane_journal_add(journal, &order, &err);
+}
+
 static void states_recorded_together_are_events_in_order_and_the_last_stays(void **state)
 {
 	struct plane_error err = { 0 };
@@ -62,7 +74,7 @@ static void states_recorded_together_are_events_in_order_and_the_last_stays(void
 	struct plane_journal *journal = open_journal();
 	int count = 0;
 	(void)state;
-	assert_int_equal(plane_journal_add(journal, "both", 0, &deadlines, &err), 0);
+	assert_int_equal(add(journal, "both", 0, &deadlines), 0);
 	assert_int_equal(plane_journal_record(journal, records, 3, &err), 0);
 	assert_int_equal(plane_journal_events(journal, 0, events, 4, &err), 3);
 	for (int i = 0; i < 3; i++) {
@@ -92,7 +104,7 @@ static void events_are_kept_until_they_are_done(void **state)
 	int64_t first, second;
 	struct plane_journal *journal = open_journal();
 	(void)state;
-	assert_int_equal(plane_journal_add(journal, "one", 0, &deadlines, &err), 0);
+	assert_int_equal(add(journal, "one", 0, &deadlines), 0);
 	first = record(journal, "one", &loading, 10);
 	second = record(journal, "one", &ready, 20);
 	assert_true(second > first);
@@ -123,9 +135,9 @@ static void running_backends_are_found_again_and_ended_ones_are_known(void **sta
 	int count = 0;
 	bool is_known = false;
 	(void)state;
-	assert_int_equal(plane_journal_add(journal, "runs", 0, &deadlines, &err), 0);
-	assert_int_equal(plane_journal_add(journal, "under lease", 12, &deadlines, &err), 0);
-	assert_int_equal(plane_journal_add(journal, "ended", 0, &deadlines, &err), 0);
+	assert_int_equal(add(journal, "runs", 0, &deadlines), 0);
+	assert_int_equal(add(journal, "under lease", 12, &deadlines), 0);
+	assert_int_equal(add(journal, "ended", 0, &deadlines), 0);
 	id = record(journal, "ended", &terminated, 50);
 	assert_int_equal(plane_journal_backends(journal, &backends, &count, &err), 0);
 	for (int i = 0; i < count; i++) {

@@ -188,6 +188,22 @@ static void as_long_as_there_is_none_to_be_had_it_asks_on(void **state)
 	assert_int_equal(grant(&lease, 1, 2000), PLANE_DRONE_LEASE_BEGUN);
 }
 
+static void more_room_is_told_early_but_not_while_an_answer_is_awaited(void **state)
+{
+	struct plane_drone_lease lease = { 0 };
+	(void)state;
+	assert_true(plane_drone_lease_ask(&lease, 1000));
+	plane_drone_lease_ask_early(&lease, 1500, 100); /* no answer yet */
+	assert_false(plane_drone_lease_ask(&lease, 1500));
+	assert_int_equal(grant(&lease, 1, 1000), PLANE_DRONE_LEASE_BEGUN);
+	assert_false(plane_drone_lease_ask(&lease, 1500));
+	plane_drone_lease_ask_early(&lease, 1500, 501); /* too soon */
+	assert_false(plane_drone_lease_ask(&lease, 1500));
+	plane_drone_lease_ask_early(&lease, 1501, 501);
+	assert_true(plane_drone_lease_ask(&lease, 1501));
+	assert_false(plane_drone_lease_ask(&lease, 1502));
+}
+
 static void a_restarted_drone_goes_on_with_its_epoch(void **state)
 {
 	struct plane_drone_lease lease;
@@ -219,6 +235,7 @@ int main(void)
 		cmocka_unit_test(an_answer_that_was_overtaken_shortens_nothing),
 		cmocka_unit_test(a_broken_epoch_is_over_at_once_and_never_comes_back),
 		cmocka_unit_test(as_long_as_there_is_none_to_be_had_it_asks_on),
+		cmocka_unit_test(more_room_is_told_early_but_not_while_an_answer_is_awaited),
 		cmocka_unit_test(a_restarted_drone_goes_on_with_its_epoch),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -61,6 +61,14 @@ static const char *const drone_messages[] = {
 	"{\"RenewLease\":{\"epoch\":null,\"last_epoch\":0,\"journal\":\"jo-x\",\"local_time\":1}}",
 	"{\"Inventory\":{\"backends\":{\"ba-one\":4,\"ba-two\":null}}}",
 	"{\"Inventory\":{\"backends\":{}}}",
+	"{\"RenewLease\":{\"epoch\":7,\"last_epoch\":7,\"journal\":\"jo-x\",\"local_time\":1,"
+	"\"resources\":{\"memory_total_bytes\":1,\"memory_allocatable_bytes\":2,"
+	"\"memory_reserved_bytes\":3,\"memory_available_bytes\":4,\"cpu_total_millis\":5,"
+	"\"cpu_allocatable_millis\":6,\"cpu_reserved_millis\":7,\"load_millis\":8,"
+	"\"backend_count\":9,\"last_fencing_token\":10}}}",
+	"{\"RefuseAction\":{\"action_id\":\"ak-1\",\"reason\":\"no room\"}}",
+	"{\"MetricsReport\":{\"backends\":{}}}",
+	"{\"MetricsReport\":{\"backends\":{\"abc\":[1,0,3],\"def\":[4,5,6]}}}",
 	"{\"LogsChunk\":{\"request_id\":1,\"data\":\"line\\n\",\"end\":false}}",
 	"{\"LogsChunk\":{\"request_id\":1,\"data\":\"\",\"end\":true,\"error\":\"gone\"}}",
 };
@@ -97,6 +105,13 @@ static const char *const drone_orders[] = {
 	"\"\",\"tag\":\"\"},\"deadlines\":{\"renew_at\":1,\"soft_terminate_at\":2,"
 	"\"hard_terminate_at\":3},\"token\":1700000000000},\"static_token\":null,"
 	"\"lease_epoch\":4}}}}",
+	"{\"Action\":{\"action_id\":\"ak-1\",\"backend_id\":\"abc\",\"drone_id\":3,\"action\":{"
+	"\"Spawn\":{\"executable\":{\"image\":\"i\"},\"key\":{\"key\":{\"name\":\"k\","
+	"\"namespace\":"
+	"\"\",\"tag\":\"\"},\"deadlines\":{\"renew_at\":1,\"soft_terminate_at\":2,"
+	"\"hard_terminate_at\":3},\"token\":1700000000000},\"static_token\":null,"
+	"\"lease_epoch\":4,\"resources\":{\"memory_bytes\":1,\"cpu_millis\":0}}}}}",
+	"{\"MetricsRequest\":{\"interval_ms\":10000,\"duration_ms\":60000}}",
 	"{\"LeaseResponse\":{\"epoch\":4,\"local_time\":-7,\"deadlines\":{\"renew_at\":1,\"soft_"
 	"terminate_at\":2,"
 	"\"hard_terminate_at\":3}}}",

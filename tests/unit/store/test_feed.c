@@ -66,8 +66,8 @@ static int tear_down(void **state)
 static void spawn(struct plane_store *store, const char *backend, int64_t drone)
 {
 	_cleanup_json_ json_t *executable = json_pack("{s:s}", "image", "echo");
-	_cleanup_free_ char *message = NULL, *action = plane_strdupf("ak-%s", backend);
-	int64_t time_ms = 0;
+	_cleanup_free_ char *action = plane_strdupf("ak-%s", backend);
+	struct plane_store_spawned spawned = { 0 };
 	struct plane_store_spawn order = { .backend = backend,
 		.cluster = "c:1",
 		.drone_id = drone,
@@ -79,8 +79,9 @@ static void spawn(struct plane_store *store, const char *backend, int64_t drone)
 		.action_id = action,
 		.executable = executable,
 		.lease_ms = 60000 };
-	if (plane_store_spawn(store, &order, &message, &time_ms, &err) < 0)
+	if (plane_store_spawn(store, &order, &spawned, &err) < 0)
 		fail_msg("%s", err.message);
+	free(spawned.message);
 }
 
 static void report(struct plane_store *store, const char *backend, int64_t drone,

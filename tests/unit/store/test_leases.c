@@ -111,8 +111,8 @@ static bool break_lease(const struct plane_store_lease *lease)
 static int spawn(const char *backend, const char *key, int64_t id, int64_t epoch)
 {
 	_cleanup_json_ json_t *executable = json_pack("{s:s}", "image", "echo");
-	_cleanup_free_ char *message = NULL, *action = plane_strdupf("ak-%s", backend);
-	int64_t time_ms;
+	_cleanup_free_ char *action = plane_strdupf("ak-%s", backend);
+	struct plane_store_spawned spawned = { 0 };
 	struct plane_error local = { 0 };
 	struct plane_store_spawn order = { .backend = backend,
 		.cluster = "c:1",
@@ -126,7 +126,8 @@ static int spawn(const char *backend, const char *key, int64_t id, int64_t epoch
 		.executable = executable,
 		.lease_epoch = epoch,
 		.lease_ms = 1 };
-	int result = plane_store_spawn(store, &order, &message, &time_ms, &local);
+	int result = plane_store_spawn(store, &order, &spawned, &local);
+	_cleanup_free_ char *message = spawned.message;
 	if (result == 0) {
 		_cleanup_json_ json_t *json = plane_json_parse(message, strlen(message), &local);
 		struct plane_drone_order read;

@@ -63,8 +63,8 @@ static void spawn(int64_t drone, const char *cluster, const char *backend,
 	const char *key_namespace, const char *key)
 {
 	_cleanup_json_ json_t *executable = json_pack("{s:s}", "image", "echo");
-	_cleanup_free_ char *message = NULL, *action = plane_strdupf("ak-%s", backend);
-	int64_t time_ms;
+	_cleanup_free_ char *action = plane_strdupf("ak-%s", backend);
+	struct plane_store_spawned spawned = { 0 };
 	struct plane_store_spawn order = { .backend = backend,
 		.cluster = cluster,
 		.drone_id = drone,
@@ -76,8 +76,9 @@ static void spawn(int64_t drone, const char *cluster, const char *backend,
 		.action_id = action,
 		.executable = executable,
 		.lease_ms = 60000 };
-	if (plane_store_spawn(store, &order, &message, &time_ms, &err) < 0)
+	if (plane_store_spawn(store, &order, &spawned, &err) < 0)
 		fail_msg("%s", err.message);
+	free(spawned.message);
 }
 
 static void end(int64_t drone, const char *backend)
@@ -205,9 +206,9 @@ static void a_listed_drone_has_all_that_is_known_of_it(void **state)
 	assert_int_equal(found.entries[0].heartbeat_age_ms, -1);
 	plane_store_members_finish(&found);
 	assert_int_equal(plane_store_drone_heartbeat(store, a, 5, &err), 0);
-	assert_int_equal(plane_store_drone_drain(store, "c:1", "dr-a", true, &is_changed, &err), 0);
 	spawn(a, "c:1", "b1", "", "k1");
 	spawn(a, "c:1", "b2", "", "k2");
+	assert_int_equal(plane_store_drone_drain(store, "c:1", "dr-a", true, &is_changed, &err), 0);
 	end(a, "b1");
 	assert_int_equal(plane_store_node_disconnected(store, a, connection, &err), 0);
 	assert_int_equal(plane_store_member_list(store, &filter, &found, &err), 0);

@@ -44,8 +44,8 @@ static int tear_down(void **state)
 static int64_t spawn(const char *backend)
 {
 	_cleanup_json_ json_t *executable = json_pack("{s:s}", "image", "echo");
-	_cleanup_free_ char *message = NULL, *action = plane_strdupf("ak-%d", number++);
-	int64_t time_ms;
+	_cleanup_free_ char *action = plane_strdupf("ak-%d", number++);
+	struct plane_store_spawned spawned = { 0 };
 	struct plane_store_spawn order = { .backend = backend,
 		.cluster = "c:1",
 		.drone_id = drone,
@@ -57,13 +57,9 @@ static int64_t spawn(const char *backend)
 		.action_id = action,
 		.executable = executable,
 		.lease_ms = 60000 };
-	int result = plane_store_spawn(store, &order, &message, &time_ms, &err);
-	if (result < 0)
-		return result;
-	_cleanup_json_ json_t *json = plane_json_parse(message, strlen(message), &err);
-	struct plane_drone_order read;
-	assert_int_equal(plane_drone_order_read(json, &read, &err), 0);
-	return read.fencing_token;
+	int result = plane_store_spawn(store, &order, &spawned, &err);
+	free(spawned.message);
+	return result < 0 ? result : spawned.fencing_token;
 }
 
 static void close_all_connections(void)

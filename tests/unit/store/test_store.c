@@ -118,8 +118,8 @@ static int tear_down(void **state)
 static int spawn(const char *backend, const char *key, int64_t *fencing_token)
 {
 	_cleanup_json_ json_t *executable = json_pack("{s:s}", "image", "echo");
-	_cleanup_free_ char *message = NULL, *action = plane_strdupf("ak-%s", backend);
-	int64_t time_ms;
+	_cleanup_free_ char *action = plane_strdupf("ak-%s", backend);
+	struct plane_store_spawned spawned = { 0 };
 	struct plane_error local;
 	struct plane_store_spawn order = { .backend = backend,
 		.cluster = "c:1",
@@ -132,7 +132,8 @@ static int spawn(const char *backend, const char *key, int64_t *fencing_token)
 		.action_id = action,
 		.executable = executable,
 		.lease_ms = 60000 };
-	int result = plane_store_spawn(store, &order, &message, &time_ms, &local);
+	int result = plane_store_spawn(store, &order, &spawned, &local);
+	_cleanup_free_ char *message = spawned.message;
 	if (result < 0 && result != -EEXIST)
 		print_error("%s\n", local.message);
 	if (result == 0 && fencing_token) {

@@ -1,0 +1,88 @@
+/* Backends that a drone has refused, and that another one gets. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "store/postgres.h"
+
+/* $1: the refused order, $2: its drone. */
+#define REFUSED                                                                                    \
+	"FROM action a JOIN backend b ON b.id = a.backend AND b.drone_id = a.drone_id JOIN "       \
+	"backend_key k ON k.backend = b.id LEFT JOIN drone d ON d.id = k.drone_id WHERE a.id = "   \
+	"$1 "                                                                                      \
+	"AND a.drone_id = $2 AND a.kind = 'spawn' AND a.acked_at IS NULL AND b.status = 10 "       \
+	"AND b.drone_id = $2 AND " PLANE_POSTGRES_KEY_IS_LIVE
+
+static int not_pending(const char *action_id, struct plane_error *err)
+{
+	return plane_error_set(err, -ENOENT, "the order %s is not to be moved", action_id);
+}
+
+int plane_postgres_refused_find(struct plane_store *base, int64_t drone_id, const char *action_id,
+	struct plane_store_refused *refused, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		"SELECT other.drone_id, r.message, r.cluster, (SELECT pool FROM drone WHERE id = "
+		"$2) FROM (SELECT a.message, b.cluster, b.id " REFUSED
+		") r JOIN action other ON other.backend = r.id AND other.kind = 'spawn' GROUP BY "
+		"other.drone_id, r.message, r.cluster",
+		"ti", action_id, drone_id);
+	if (result < 0)
+		return result;
+	int count = PQntuples(rows);
+	if (count == 0)
+		return not_pending(action_id, err);
+	*refused = (struct plane_store_refused){ .message = plane_pg_text_copy(rows, 0, 1),
+		.cluster = plane_pg_text_copy(rows, 0, 2),
+		.pool = plane_pg_text_copy(rows, 0, 3),
+		.tried_count = (size_t)count,
+		.tried = plane_pg_entries(rows, sizeof(refused->tried[0])) };
+	for (int i = 0; i < count; i++)
+		refused->tried[i] = plane_pg_int(rows, i, 0);
+	return 0;
+}
+
+/* The backend's row is locked first, as everywhere; then its key, whose row says whether it still
+ * holds it: only then is anything changed. The drone's row is locked as a spawn locks it. */
+static const char move_backend[] =
+	"WITH target AS MATERIALIZED (SELECT id, CASE WHEN is_lease_granted THEN lease_epoch END "
+	"AS epoch FROM drone WHERE id = $3 AND NOT is_draining AND CASE WHEN is_lease_granted THEN "
+	"lease_epoch ELSE 0 END = $4 FOR KEY SHARE), mine AS MATERIALIZED (SELECT b.id, "
+	"k.drone_id, "
+	"k.fencing_token " REFUSED " FOR NO KEY UPDATE OF b), held AS (UPDATE backend_key k SET "
+	"drone_id = target.id, lease_epoch = target.epoch, expires_at = now_ms() + $5, "
+	"fencing_token = nextval('fencing_token') FROM mine, target WHERE k.backend = mine.id AND "
+	"k.fencing_token = mine.fencing_token RETURNING k.backend, k.drone_id, k.lease_epoch, "
+	"k.fencing_token), moved AS (UPDATE backend b SET drone_id = held.drone_id, lease_epoch = "
+	"held.lease_epoch FROM held WHERE b.id = held.backend), voided AS (UPDATE action SET "
+	"acked_at "
+	"= now_ms() FROM held WHERE id = $1), ordered AS (INSERT INTO action (id, backend, "
+	"drone_id, kind, message) SELECT $6, backend, drone_id, 'spawn', jsonb_set($7::jsonb, "
+	"'{Action,action,Spawn,key,token}', to_jsonb(fencing_token))::text FROM held RETURNING "
+	"message) SELECT EXISTS (SELECT 1 FROM mine), now_ms(), fencing_token, message FROM "
+	"(VALUES "
+	"(1)) AS one LEFT JOIN held ON true LEFT JOIN ordered ON true";
+
+int plane_postgres_move(struct plane_store *base, const struct plane_store_move *move,
+	struct plane_store_spawned *spawned, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	const struct plane_drone_order *order = move->order;
+	_cleanup_free_ char *text = plane_store_order_text(order);
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		move_backend, "tiiiitt", move->refused_action_id, move->refused_by, order->drone_id,
+		order->epoch, move->lease_ms, order->action_id, text);
+	if (result < 0)
+		return result;
+	if (!plane_pg_bool(rows, 0, 0))
+		return not_pending(move->refused_action_id, err);
+	if (PQgetisnull(rows, 0, 3))
+		return plane_error_set(err, -ESTALE,
+			"drone %lld drains, or its lease is another one",
+			(long long)order->drone_id);
+	*spawned = (struct plane_store_spawned){ .message = plane_pg_text_copy(rows, 0, 3),
+		.fencing_token = plane_pg_int(rows, 0, 2),
+		.time_ms = plane_pg_int(rows, 0, 1) };
+	return 0;
+}
