@@ -287,7 +287,7 @@ static void on_usage(struct plane_drone_session *drone, const struct plane_drone
 	struct plane_usage *usage = drone->base.controller->usage;
 	int64_t now_ms = plane_clock_boot_ms();
 	const char *backend;
-	json_t *entry;
+	json_t *entry = NULL;
 	if (message->kind == PLANE_DRONE_BACKEND_METRICS) {
 		if (plane_name_check(message->backend, NULL, NULL) == 0)
 			plane_usage_add(usage, drone->base.name, message->backend,

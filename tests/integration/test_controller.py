@@ -693,7 +693,8 @@ def test_extensions_are_told_only_to_a_drone_that_has_some(controller, extension
             await ws.send(json.dumps(handshake | ({"extensions": extensions} if extensions else {})))
             answer = json.loads(await asyncio.wait_for(ws.recv(), 10))
             assert answer.get("extensions") == (
-                ["drone-lease", "refuse-action", "metrics-on-request"] if extensions else None)
+                ["drone-lease", "inventory", "refuse-action", "metrics-on-request"]
+                if extensions else None)
 
     run(story())
 

@@ -11,7 +11,7 @@ from test_controller import CLUSTER, Controller, Drone, node, run
 
 pytestmark = pytest.mark.timeout(90)
 LEASE_MS = 2000
-EXTENSIONS = ["drone-lease", "inventory", "no-metrics"]
+EXTENSIONS = ["drone-lease", "inventory", "metrics-on-request"]
 
 
 @pytest.fixture(scope="module")
