@@ -63,7 +63,7 @@ void plane_inventory_take(struct plane_drone_session *drone, const json_t *json,
 {
 	struct inventory_job *job = PLANE_NEW(struct inventory_job);
 	const char *name;
-	json_t *entry;
+	json_t *entry = NULL;
 	job->base.run = run_check;
 	job->base.done = after_check;
 	job->drone = drone;

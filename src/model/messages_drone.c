@@ -225,7 +225,7 @@ static bool is_epoch(const json_t *value)
 static int read_inventory(
 	const json_t *json, struct plane_drone_message *m, struct plane_error *err)
 {
-	json_t *backends = NULL, *epoch;
+	json_t *backends = NULL, *epoch = NULL;
 	const char *name;
 	m->kind = PLANE_DRONE_INVENTORY;
 	int result = plane_json_get_object(json, "backends", PLANE_JSON_REQUIRED, &backends, err);
