@@ -314,7 +314,7 @@ def test_our_drone_lives_with_a_controller_of_the_original(played):
                   CLUSTER, "--name", "dr-test", "--pool", "a b", "--data-dir", str(place.data),
                   "--parked", "2", "--end-backends"), \
                 played.accept("drone-socket", "dr-test", f"/ctrl/c/{CLUSTER}/drone-socket?pool=a%20b",
-                              ["logs", "drone-lease", "inventory"]) as drone:
+                              ["logs", "drone-lease", "inventory", "metrics-on-request"]) as drone:
             now = drone.hear("heartbeat", "local_time")["local_time"]
             spawn = {"image": "echo", "renew_at": now + 3000, "soft_terminate_at": now + 600_000,
                      "hard_terminate_at": now + 600_000, "backend_id": backend}
