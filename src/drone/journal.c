@@ -256,6 +256,22 @@ static int read_state(const char *text, struct plane_backend_state *state, struc
 	return json ? plane_backend_state_read(json, state, err) : -EBADMSG;
 }
 
+int plane_journal_find(struct plane_journal *journal, const char *backend, bool *is_known,
+	struct plane_backend_state *state, struct plane_error *err)
+{
+	sqlite3_stmt *query = plane_db_query(
+		&journal->db, err, "SELECT state FROM backend WHERE id = ?1", "t", backend);
+	int result = query ? plane_db_next(&journal->db, query, err) : -EIO;
+	if (result < 0)
+		return result;
+	*is_known = result > 0;
+	if (result > 0) {
+		result = read_state(plane_db_text(query, 0), state, err);
+		plane_db_done(query);
+	}
+	return result;
+}
+
 int plane_journal_events(struct plane_journal *journal, int64_t after_id,
 	struct plane_journal_event *events, int max, struct plane_error *err)
 {

@@ -46,6 +46,10 @@ int plane_journal_record(struct plane_journal *journal, struct plane_journal_rec
 int plane_journal_knows(struct plane_journal *journal, const char *backend, bool *is_known,
 	struct plane_error *err);
 
+/** The last state of a backend that `is_known`, as above. */
+int plane_journal_find(struct plane_journal *journal, const char *backend, bool *is_known,
+	struct plane_backend_state *state, struct plane_error *err);
+
 struct plane_journal_event {
 	int64_t id;
 	char *backend; /* owned */

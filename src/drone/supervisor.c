@@ -380,25 +380,29 @@ int plane_supervisor_spawn(struct plane_supervisor *supervisor,
 	return result;
 }
 
-/* A backend that is not here: the controller is told that it is lost, unless it ended here. */
-static int report_unknown(
+/* A backend that is not here: the controller is told how it ended, once more when it was told that
+ * before, for its store may have lost it; or that it is lost. */
+static int report_absent(
 	struct plane_supervisor *supervisor, const char *name, struct plane_error *err)
 {
 	bool is_known = false;
 	const struct plane_supervisor_listener *listener = &supervisor->config.listener;
-	struct plane_journal_record lost = { .state = { .status = PLANE_TERMINATED,
+	struct plane_journal_record last = { .state = { .status = PLANE_TERMINATED,
 						     .last_status = PLANE_READY,
 						     .reason = PLANE_REASON_LOST },
 		.timestamp_ms = plane_local_clock_now_ms(supervisor->config.clock) };
-	int result = plane_journal_knows(supervisor->config.journal, name, &is_known, err);
-	if (result < 0 || is_known)
+	int result =
+		plane_journal_find(supervisor->config.journal, name, &is_known, &last.state, err);
+	if (result < 0)
 		return result;
-	if (!plane_text_copy(lost.backend, sizeof(lost.backend), name))
+	if (is_known && last.state.status != PLANE_TERMINATED)
+		return 0; /* its end is being recorded */
+	if (!plane_text_copy(last.backend, sizeof(last.backend), name))
 		return plane_error_set(err, -EINVAL, "backend name too long");
-	result = plane_journal_record(supervisor->config.journal, &lost, 1, err);
+	result = plane_journal_record(supervisor->config.journal, &last, 1, err);
 	if (result == 0)
 		listener->on_event(
-			listener->data, lost.event_id, name, &lost.state, lost.timestamp_ms);
+			listener->data, last.event_id, name, &last.state, last.timestamp_ms);
 	return result;
 }
 
@@ -407,7 +411,7 @@ int plane_supervisor_terminate(struct plane_supervisor *supervisor,
 {
 	struct backend *backend = find(supervisor, order->backend);
 	if (!backend)
-		return report_unknown(supervisor, order->backend, err);
+		return report_absent(supervisor, order->backend, err);
 	step(backend, &(struct plane_life_event){ .kind = PLANE_LIFE_TERMINATE,
 			      .termination = order->termination,
 			      .reason = order->reason });

@@ -104,6 +104,17 @@ class Site:
         given_at = time.monotonic()
         return self.run(key), given_at
 
+    def unacknowledged(self, place):
+        """How many reports the drone would repeat."""
+        path = self.directory / place / "drone" / "drone.db"
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as journal:
+            return journal.execute("SELECT count(*) FROM event").fetchone()[0]
+
+    def end(self, connection):
+        answer = request("POST", f"{self.url}/ctrl/b/{connection['backend_id']}/hard-terminate")
+        assert answer.status == 200, answer.body
+        wait_until(lambda: self.status(connection["backend_id"]) == "terminated", 20, "its end")
+
     def starts(self, key):
         """The backends of the key, in the order in which they started, as they say themselves."""
         assert not (self.keys / key / "doubled").exists(), (self.keys / key / "doubled").read_text()
@@ -181,9 +192,11 @@ def test_a_controller_that_was_away_gives_nothing_away_early(site):
 
 def test_a_restored_store_has_backends_ended_that_it_does_not_know(site):
     drone = site.add_drone("first").start()
-    kept, store = site.run("kept"), site.directory / "controller.db"
+    kept, ended, store = site.run("kept"), site.run("ended"), site.directory / "controller.db"
     subprocess.run(["sqlite3", store, f".backup {store}.backup"], check=True)
     forgotten = site.run("forgotten")
+    site.end(ended)
+    wait_until(lambda: not site.unacknowledged("first"), 20, "all reports acknowledged")
     assert site.controller.stop() == 0
     for name in site.directory.glob("controller.db-*"):
         name.unlink()
@@ -195,6 +208,10 @@ def test_a_restored_store_has_backends_ended_that_it_does_not_know(site):
     assert site.starts("forgotten") == [forgotten["backend_id"], again["backend_id"]]
     assert site.run("kept")["backend_id"] == kept["backend_id"]
     assert site.starts("kept") == [kept["backend_id"]]
+    # and the end that it has forgotten is reported again when it is asked for
+    assert site.status(ended["backend_id"]) == "ready"
+    site.end(ended)
+    assert site.run("ended")["backend_id"] != ended["backend_id"]
 
 
 def is_locked(path):
