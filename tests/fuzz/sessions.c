@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "controller/dns_session.h"
 #include "controller/drone_session.h"
+#include "controller/lease_round.h"
 #include "controller/node_session.h"
 #include "controller/proxy_session.h"
 #include "controller_world.h"
@@ -106,10 +107,12 @@ static void close_node(void)
 	node.listener.on_closed(node.listener.data);
 }
 
-/* Until nothing is left to do but to wait; acknowledgements gather for no time here. */
+/* Until nothing is left to do but to wait; acknowledgements and renewals gather for no time here.
+ */
 static void settle(void)
 {
-	uv_timer_t *acks = &controller.acks_timer;
+	uv_timer_t *gathering[] = { &controller.acks_timer, &controller.renewals_timer };
+	bool is_gathering;
 	do {
 		struct plane_http_job *job = jobs;
 		if (job) {
@@ -119,10 +122,15 @@ static void settle(void)
 		}
 		if (node.must_close)
 			close_node();
-		if (uv_is_active((uv_handle_t *)acks))
-			(void)uv_timer_start(acks, acks->timer_cb, 0, 0);
+		is_gathering = false;
+		for (size_t i = 0; i < 2; i++) {
+			if (!uv_is_active((uv_handle_t *)gathering[i]))
+				continue;
+			is_gathering = true;
+			(void)uv_timer_start(gathering[i], gathering[i]->timer_cb, 0, 0);
+		}
 		(void)uv_run(&controller.loop, UV_RUN_NOWAIT);
-	} while (jobs || uv_is_active((uv_handle_t *)acks));
+	} while (jobs || is_gathering);
 }
 
 static void on_hub_event(void *data, const struct plane_hub_event *event)
@@ -140,7 +148,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	(void)argv;
 	controller_world_create(on_hub_event, NULL);
 	(void)uv_timer_init(&controller.loop, &controller.acks_timer);
-	controller.acks_timer.data = &controller;
+	(void)uv_timer_init(&controller.loop, &controller.renewals_timer);
+	controller.acks_timer.data = controller.renewals_timer.data = &controller;
+	controller.renewals = plane_lease_renewals_create(&controller);
 	return 0;
 }
 
@@ -167,7 +177,7 @@ static struct plane_node_session *create(char role)
 static void greet(const struct plane_node_session *session)
 {
 	static const char *const extensions[] = { PLANE_EXTENSION_LOGS, PLANE_EXTENSION_REVOKE,
-		NULL };
+		PLANE_EXTENSION_LEASE, PLANE_EXTENSION_INVENTORY, PLANE_EXTENSION_REFUSE, NULL };
 	const char *name = node.role == DRONE ? WORLD_DRONE : node.role == PROXY ? "px-a" : "ns-a";
 	_cleanup_json_ json_t *json = plane_handshake_write(name, extensions);
 	_cleanup_free_ char *text = plane_json_dump(json);
