@@ -1,5 +1,6 @@
 /* What drones report, draining, and backends that are refused and moved, through the interface of
- * the store: the same cases on a file of SQLite and on a PostgreSQL that the program starts. */
+ * the store: the same cases on a file of SQLite, on a PostgreSQL that the program starts, and on
+ * the store in memory. */
 #include "../cmocka_all.h"
 #include "postgres_server.h"
 
@@ -13,14 +14,19 @@
 #include <libpq-fe.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "sim/memory_store.h"
 #include "store/store.h"
 
 #define LONG_MS 3600000 /* nothing here takes so long */
 #define MIB (INT64_C(1) << 20)
 
-static bool is_postgres;
+enum implementation { SQLITE, POSTGRES, MEMORY };
+
+static enum implementation implementation;
+static struct memory_database *database;
 static char directory[64];
 static struct plane_store *store;
 static struct plane_error err;
@@ -34,9 +40,18 @@ static char *file_url(void)
 static void open_store(void)
 {
 	_cleanup_free_ char *file = file_url();
-	store = plane_store_open(is_postgres ? postgres_server_url() : file, &err);
+	store = implementation == MEMORY
+			? memory_store_open(database)
+			: plane_store_open(
+				  implementation == POSTGRES ? postgres_server_url() : file, &err);
 	if (!store || plane_store_migrate(store, &err) < 0)
 		fail_msg("%s", err.message);
+}
+
+static int64_t now_ms(void *data)
+{
+	(void)data;
+	return plane_clock_realtime_ms();
 }
 
 static int64_t connect_drone(const char *name)
@@ -56,7 +71,9 @@ static int set_up(void **state)
 	(void)state;
 	strcpy(directory, "/tmp/plane-moves-XXXXXX");
 	assert_non_null(mkdtemp(directory));
-	if (is_postgres)
+	if (implementation == MEMORY)
+		database = memory_database_create(&(struct memory_clock){ now_ms, NULL });
+	if (implementation == POSTGRES)
 		postgres_server_run("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
 	open_store();
 	assert_int_equal(plane_store_controller_heartbeat(store, "co-a", &err), 0);
@@ -70,6 +87,8 @@ static int tear_down(void **state)
 {
 	(void)state;
 	plane_store_close(store);
+	if (implementation == MEMORY)
+		memory_database_destroy(database);
 	return plane_file_remove_tree(directory, NULL);
 }
 
@@ -488,11 +507,13 @@ static void a_drain_waits_for_spawns_that_did_not_see_it_and_renewals_do_not(voi
 
 int main(void)
 {
-	const struct CMUnitTest sqlite[] = { COMMON };
+	const struct CMUnitTest common[] = { COMMON };
 	const struct CMUnitTest postgres[] = { COMMON,
 		TEST(a_drain_waits_for_spawns_that_did_not_see_it_and_renewals_do_not) };
-	int failed = cmocka_run_group_tests(sqlite, NULL, NULL);
-	is_postgres = true;
+	int failed = cmocka_run_group_tests(common, NULL, NULL);
+	implementation = MEMORY;
+	failed += cmocka_run_group_tests(common, NULL, NULL);
+	implementation = POSTGRES;
 	postgres_server_start();
 	failed += cmocka_run_group_tests(postgres, NULL, NULL);
 	postgres_server_stop();
