@@ -4,8 +4,6 @@
 
 #include <stdlib.h>
 
-#include <utlist.h>
-
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -61,7 +59,8 @@ static void after_sync(struct plane_http_job *work)
 			else
 				acknowledge(drone, job->events[i]);
 		if (drone->unacked_count)
-			sync_after(job->controller, job->is_failed ? RETRY_AFTER_MS : SYNC_AFTER_MS);
+			sync_after(
+				job->controller, job->is_failed ? RETRY_AFTER_MS : SYNC_AFTER_MS);
 	}
 	free(job->events);
 	free(job);
@@ -83,21 +82,17 @@ static void start_sync(struct plane_drone_session *drone)
 static void on_timer(uv_timer_t *timer)
 {
 	struct plane_controller *controller = timer->data;
-	struct plane_node_session *session;
-	DL_FOREACH (controller->sessions, session) {
-		/* others than drones are not found */
-		struct plane_drone_session *drone =
-			plane_drone_session_find(controller, session->node_id);
-		if (drone && drone->unacked_count && !drone->is_syncing)
+	struct plane_drone_session *drone, *next;
+	HASH_ITER (hh, controller->drone_sessions, drone, next)
+		if (drone->base.phase == PLANE_SESSION_SERVING && drone->unacked_count &&
+			!drone->is_syncing)
 			start_sync(drone);
-	}
 }
 
 static void sync_after(struct plane_controller *controller, uint64_t delay_ms)
 {
 	if (!controller->is_stopping && !uv_is_active((uv_handle_t *)&controller->acks_timer))
-		(void)uv_timer_start(
-			&controller->acks_timer, on_timer, delay_ms, 0); /* succeeds */
+		(void)uv_timer_start(&controller->acks_timer, on_timer, delay_ms, 0); /* succeeds */
 }
 
 void plane_drone_acks_add(struct plane_drone_session *drone, int64_t event_id)
