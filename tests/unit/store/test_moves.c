@@ -424,6 +424,39 @@ static void only_a_pending_order_is_moved(void **state)
 	assert_int_equal(refused_find(other, "ak-broken"), -ENOENT);
 }
 
+/* The order to end it is its first drone's: it would be left behind. */
+static void one_that_is_ordered_to_end_is_not_moved(void **state)
+{
+	struct plane_store_spawned spawned = { 0 };
+	_cleanup_free_ char *message = NULL;
+	int64_t ordered_from = 0;
+	(void)state;
+	spawned_token("b1", drone, 0);
+	assert_int_equal(refused_find(drone, "ak-b1"), 0);
+	assert_int_equal(plane_store_terminate(store, "b1", "ak-end", PLANE_KIND_SOFT,
+				 PLANE_REASON_EXTERNAL, &ordered_from, &message, &err),
+		0);
+	assert_int_equal(ordered_from, drone);
+	assert_int_equal(refused_find(drone, "ak-b1"), -ENOENT);
+	_cleanup_json_ json_t *executable = json_pack("{s:s}", "image", "echo");
+	struct plane_drone_order order = { .kind = PLANE_ORDER_SPAWN,
+		.backend = "b1",
+		.action_id = "ak-2",
+		.drone_id = other,
+		.executable = executable,
+		.key_name = "b1",
+		.key_namespace = "",
+		.key_tag = "t",
+		.has_deadlines = true };
+	struct plane_store_move late = { drone, "ak-b1", &order, LONG_MS };
+	assert_int_equal(plane_store_move(store, &late, &spawned, &err), -ENOENT);
+	/* also when the drone has answered that it knows of none, and its report is on the way */
+	assert_int_equal(
+		plane_store_actions_ack(store, (const char *[]){ "ak-end" }, 1, drone, &err), 0);
+	assert_int_equal(refused_find(drone, "ak-b1"), -ENOENT);
+	assert_true(reports(drone, "b1", PLANE_TERMINATED));
+}
+
 static void a_drone_that_drains_or_has_another_lease_gets_nothing(void **state)
 {
 	struct plane_store_spawned spawned = { 0 };
@@ -503,6 +536,7 @@ static void a_drain_waits_for_spawns_that_did_not_see_it_and_renewals_do_not(voi
 		TEST(a_refused_backend_goes_to_another_drone_with_its_key),                        \
 		TEST(the_key_is_under_the_lease_of_the_drone_that_has_the_backend),                \
 		TEST(all_drones_that_were_asked_are_known), TEST(only_a_pending_order_is_moved),   \
+		TEST(one_that_is_ordered_to_end_is_not_moved),                                     \
 		TEST(a_drone_that_drains_or_has_another_lease_gets_nothing)
 
 int main(void)
