@@ -151,6 +151,8 @@ static int migrate(struct plane_store *store, struct plane_error *err)
 static int sync_store(struct plane_store *store, struct plane_error *err)
 {
 	CALL(store, err, plane_store_sync(inner, err), NOTHING);
+	if (sim_chance(50)) /* a disk that is full for a moment */
+		return plane_error_set(err, -EIO, "not synced");
 	return 0;
 }
 
