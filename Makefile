@@ -7,11 +7,14 @@
 #   make coverage         the same, then which lines of src/ it executed
 #   make test-threads     the same under ThreadSanitizer; TESTS="tests/integration/test_x.py" for less
 #   make fuzz SECONDS=60  every fuzz target for so long; FUZZ="http1 proxy" for some of them
+#   make sim [SEEDS=200]  simulated clusters with faults, a seed each; FIRST=1001 for others
+#   make sim-mutants      broken variants, each of which the simulator must find
+#   make sim-scale        a million keys and a thousand drones for an hour of virtual time
 #   make model            checks the model of leases in tests/model/; LONG=1 for larger runs too
 PREFIX ?= /usr/local
 export PATH := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-.PHONY: all examples run test test-faults test-original soak security-table test-threads coverage fuzz model lint bench bench-coldstart bench-connect bench-proxy \
+.PHONY: all examples run test test-faults test-original soak security-table test-threads coverage fuzz model sim sim-mutants sim-scale lint bench bench-coldstart bench-connect bench-proxy \
   bench-density bench-scale install clean
 
 all: build/build.ninja
@@ -65,6 +68,18 @@ model:
 	@tools/packages.sh model
 	@tools/run-model.sh build-model $(if $(LONG),--long)
 
+build-sim/tests/sim/simulator: build-sim/build.ninja FORCE
+	@ninja -C build-sim --quiet tests/sim/simulator
+
+sim: build-sim/tests/sim/simulator
+	@$< --first $(or $(FIRST),1) --seeds $(or $(SEEDS),200) --totals build-sim/totals
+
+sim-mutants: build-sim/tests/sim/simulator
+	@$< --mutants --totals build-sim/totals
+
+sim-scale: build-sim/tests/sim/simulator
+	@$< --scale
+
 lint: build-test/build.ninja
 	@tools/packages.sh lint
 	@ninja -C build-test --quiet
@@ -96,10 +111,10 @@ install: all
 	    >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$unit); done
 
 clean:
-	rm -rf build build-test build-tsan build-coverage build-fuzz build-model
+	rm -rf build build-test build-tsan build-coverage build-fuzz build-model build-sim
 
 # Packages are looked at each time; meson configures once and follows its files by itself after.
-.PHONY: build-packages test-packages fuzz-packages
+.PHONY: FORCE build-packages test-packages fuzz-packages
 build-packages:
 	@tools/packages.sh build
 test-packages:
@@ -112,6 +127,9 @@ build/build.ninja: | build-packages
 
 build-test/build.ninja: | test-packages
 	@meson setup build-test -Dtests=true -Db_sanitize=address,undefined >/dev/null
+
+build-sim/build.ninja: | test-packages
+	@meson setup build-sim -Dtests=true --buildtype=debugoptimized >/dev/null
 
 build-tsan/build.ninja: | test-packages
 	@meson setup build-tsan -Dtests=true -Db_sanitize=thread >/dev/null

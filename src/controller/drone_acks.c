@@ -4,14 +4,13 @@
 
 #include <stdlib.h>
 
-#include <utlist.h>
-
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 
 /* Nobody waits for an acknowledgement, but a starting backend waits for the disk. */
 #define SYNC_AFTER_MS 20
+#define RETRY_AFTER_MS 1000
 
 struct sync_job {
 	struct plane_http_job work; /* first: cast back */
@@ -22,7 +21,7 @@ struct sync_job {
 	bool is_failed;
 };
 
-static void sync_soon(struct plane_controller *controller);
+static void sync_after(struct plane_controller *controller, uint64_t delay_ms);
 
 static void run_sync(struct plane_http_job *work)
 {
@@ -39,6 +38,13 @@ static void acknowledge(struct plane_drone_session *drone, int64_t event_id)
 	plane_node_session_send(&drone->base, plane_drone_order_write(&order));
 }
 
+static void keep(struct plane_drone_session *drone, int64_t event_id)
+{
+	drone->unacked_events = plane_realloc(
+		drone->unacked_events, (drone->unacked_count + 1) * sizeof(*drone->unacked_events));
+	drone->unacked_events[drone->unacked_count++] = event_id;
+}
+
 /* A drone that has connected anew meanwhile may hear of events of before: they are stored. */
 static void after_sync(struct plane_http_job *work)
 {
@@ -46,11 +52,15 @@ static void after_sync(struct plane_http_job *work)
 	struct plane_drone_session *drone = plane_drone_session_find(job->controller, job->node_id);
 	if (drone) {
 		drone->is_syncing = false;
-		/* not acknowledged, they come again on the drone's next connection */
-		for (size_t i = 0; i < job->count && !job->is_failed; i++)
-			acknowledge(drone, job->events[i]);
+		/* a drone sends no more than so many that are not acknowledged: none is left out */
+		for (size_t i = 0; i < job->count; i++)
+			if (job->is_failed)
+				keep(drone, job->events[i]);
+			else
+				acknowledge(drone, job->events[i]);
 		if (drone->unacked_count)
-			sync_soon(job->controller);
+			sync_after(
+				job->controller, job->is_failed ? RETRY_AFTER_MS : SYNC_AFTER_MS);
 	}
 	free(job->events);
 	free(job);
@@ -72,30 +82,24 @@ static void start_sync(struct plane_drone_session *drone)
 static void on_timer(uv_timer_t *timer)
 {
 	struct plane_controller *controller = timer->data;
-	struct plane_node_session *session;
-	DL_FOREACH (controller->sessions, session) {
-		/* others than drones are not found */
-		struct plane_drone_session *drone =
-			plane_drone_session_find(controller, session->node_id);
-		if (drone && drone->unacked_count && !drone->is_syncing)
+	struct plane_drone_session *drone, *next;
+	HASH_ITER (hh, controller->drone_sessions, drone, next)
+		if (drone->base.phase == PLANE_SESSION_SERVING && drone->unacked_count &&
+			!drone->is_syncing)
 			start_sync(drone);
-	}
 }
 
-static void sync_soon(struct plane_controller *controller)
+static void sync_after(struct plane_controller *controller, uint64_t delay_ms)
 {
 	if (!controller->is_stopping && !uv_is_active((uv_handle_t *)&controller->acks_timer))
-		(void)uv_timer_start(
-			&controller->acks_timer, on_timer, SYNC_AFTER_MS, 0); /* succeeds */
+		(void)uv_timer_start(&controller->acks_timer, on_timer, delay_ms, 0); /* succeeds */
 }
 
 void plane_drone_acks_add(struct plane_drone_session *drone, int64_t event_id)
 {
-	drone->unacked_events = plane_realloc(
-		drone->unacked_events, (drone->unacked_count + 1) * sizeof(*drone->unacked_events));
-	drone->unacked_events[drone->unacked_count++] = event_id;
+	keep(drone, event_id);
 	if (!drone->is_syncing)
-		sync_soon(drone->base.controller);
+		sync_after(drone->base.controller, SYNC_AFTER_MS);
 }
 
 void plane_drone_acks_finish(struct plane_drone_session *drone)

@@ -2,6 +2,8 @@
 #ifndef PLANE_CONTROLLER_DRONE_INTERNAL_H
 #define PLANE_CONTROLLER_DRONE_INTERNAL_H
 
+#include <uthash.h>
+
 #include "controller/drone_session.h"
 
 struct plane_sent_action;
@@ -19,6 +21,7 @@ struct plane_drone_session {
 	int64_t *unacked_events; /* stored, and to be acknowledged once they are durable */
 	size_t unacked_count;
 	bool is_syncing;
+	UT_hash_handle hh; /* of the controller's drone_sessions */
 };
 
 /** The session that serves this drone, or NULL. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include <uthash.h>
 #include <utlist.h>
 
 #include "base/alloc.h"
@@ -358,8 +359,22 @@ static void on_tick(uv_timer_t *timer)
 	plane_drone_actions_tick(drone);
 }
 
+static void forget_if_known(struct plane_drone_session *drone)
+{
+	struct plane_controller *controller = drone->base.controller;
+	struct plane_drone_session *known = NULL;
+	HASH_FIND(hh, controller->drone_sessions, &drone->base.node_id, sizeof(drone->base.node_id),
+		known);
+	if (known == drone)
+		HASH_DEL(controller->drone_sessions, drone);
+}
+
 static void on_registered(struct plane_node_session *session)
 {
+	struct plane_drone_session *drone = (struct plane_drone_session *)session;
+	struct plane_drone_session *former = NULL;
+	HASH_REPLACE(hh, session->controller->drone_sessions, base.node_id,
+		sizeof(session->node_id), drone, former);
 	plane_metrics_add(&session->controller->metrics, PLANE_METRIC_DRONE_SESSIONS, 1);
 	struct plane_drone_entry entry = { .has_logs = session->has_logs };
 	/* all as long as they may be */
@@ -396,6 +411,7 @@ static void on_closed(struct plane_node_session *session)
 {
 	struct plane_drone_session *drone = (struct plane_drone_session *)session;
 	plane_metrics_add(&session->controller->metrics, PLANE_METRIC_DRONE_SESSIONS, -1);
+	forget_if_known(drone);
 	if (!plane_drone_session_find(session->controller, session->node_id))
 		plane_drone_registry_remove(session->controller->drones, session->node_id);
 	plane_drone_logs_finish(drone);
@@ -433,11 +449,8 @@ struct plane_node_session *plane_drone_session_create(struct plane_controller *c
 struct plane_drone_session *plane_drone_session_find(
 	struct plane_controller *controller, int64_t drone_id)
 {
-	struct plane_node_session *session;
-	DL_FOREACH (controller->sessions, session) {
-		if (session->role == &drone_role && session->phase == PLANE_SESSION_SERVING &&
-			session->node_id == drone_id)
-			return (struct plane_drone_session *)session;
-	}
-	return NULL;
+	struct plane_drone_session *drone = NULL;
+	HASH_FIND(hh, controller->drone_sessions, &drone_id, sizeof(drone_id), drone);
+	/* one whose place another connection has taken is closed at once */
+	return drone && drone->base.phase == PLANE_SESSION_SERVING ? drone : NULL;
 }

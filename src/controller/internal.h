@@ -21,6 +21,7 @@
 #include "net/http_server.h"
 #include "store/store.h"
 
+struct plane_drone_session;
 struct plane_follower;
 struct plane_lease_renewals;
 struct plane_lease_watch;
@@ -55,6 +56,7 @@ struct plane_controller {
 	struct plane_strand *strand;     /* the controller's own store work */
 	struct plane_lease_renewals *renewals;
 	struct plane_node_session *sessions;
+	struct plane_drone_session *drone_sessions; /* those that serve, by the drone's id */
 	struct plane_guard guard;
 	uv_signal_t signals[2];
 	uv_timer_t heartbeat_timer, cleanup_timer, lost_timer, acks_timer;

@@ -88,7 +88,7 @@ static void after_store(struct plane_http_job *work)
 	free(STEAL(renewals->storing.list));
 	renewals->storing.count = 0;
 	renewals->is_storing = false;
-	if (renewals->waiting.count)
+	if (renewals->waiting.count && !renewals->controller->is_stopping)
 		start(renewals);
 }
 

@@ -35,6 +35,7 @@ static struct backend *add(struct plane_supervisor *supervisor, const char *name
 	backend->resources = *resources;
 	plane_capacity_take(&supervisor->capacity, resources, fencing_token);
 	HASH_ADD_STR(supervisor->backends, name, backend);
+	supervisor->is_calm = supervisor->is_counted = false;
 	return backend;
 }
 
@@ -49,6 +50,7 @@ static void forget_plan(struct backend *backend)
 static void destroy(struct backend *backend)
 {
 	HASH_DEL(backend->supervisor->backends, backend);
+	backend->supervisor->is_counted = false;
 	forget_plan(backend);
 	free(backend);
 }
@@ -85,6 +87,7 @@ static void mark_unrecorded(
 	if (!backend->is_unrecorded)
 		plane_error_backend(name, "record its state: %s", err->message);
 	backend->is_unrecorded = true;
+	supervisor->is_calm = false;
 }
 
 void plane_supervisor_settle(struct plane_supervisor *supervisor)
@@ -231,6 +234,7 @@ static void step(struct backend *backend, const struct plane_life_event *event)
 {
 	enum plane_life_effect effect;
 	bool is_changed = plane_life_advance(&backend->life, event, &effect);
+	backend->supervisor->is_calm = backend->supervisor->is_counted = false;
 	carry_out(backend, effect); /* first: a start does not wait for the disk */
 	if (is_changed && backend->life.state.status == PLANE_TERMINATED)
 		release(backend);
@@ -508,11 +512,25 @@ static void check_grace(struct backend *backend)
 		carry_out(backend, PLANE_EFFECT_KILL);
 }
 
+/* Nothing is to be done about it as time goes by, unless its lease ends, which is the drone's. */
+static bool is_calm(const struct backend *backend)
+{
+	return backend->epoch && backend->epoch == backend->supervisor->keeper.lease.epoch &&
+	       !backend->is_unrecorded && !backend->kill_at_ms &&
+	       backend->life.state.status != PLANE_TERMINATED;
+}
+
+/* What a drone does four times a second must not grow with its backends. */
 void plane_supervisor_tick(struct plane_supervisor *supervisor)
 {
 	struct backend *backend, *next;
 	int64_t now_ms = plane_local_clock_now_ms(supervisor->config.clock);
+	if (supervisor->is_calm &&
+		plane_drone_lease_step(&supervisor->keeper.lease, now_ms) == PLANE_LEASE_HOLD)
+		return;
+	supervisor->is_calm = true;
 	HASH_ITER (hh, supervisor->backends, backend, next) {
+		supervisor->is_calm &= is_calm(backend);
 		if (backend->is_unrecorded) {
 			record(backend);
 			reap(backend);

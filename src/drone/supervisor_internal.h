@@ -36,6 +36,9 @@ struct plane_supervisor {
 	struct plane_capacity capacity;
 	bool has_more_room; /* than was told last */
 	struct backend *backends;
+	bool is_counted; /* `counts` are as it is now */
+	struct plane_supervisor_counts counts;
+	bool is_calm; /* none of them needs anything while the drone's lease holds */
 	uint64_t metrics_round;
 	struct plane_journal_record gathered[PLANE_GATHERED_MAX];
 	size_t gathered_count;

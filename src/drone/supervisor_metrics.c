@@ -4,15 +4,19 @@
 #include "base/clock.h"
 #include "drone/supervisor_internal.h"
 
-struct plane_supervisor_counts plane_supervisor_count(const struct plane_supervisor *supervisor)
+struct plane_supervisor_counts plane_supervisor_count(struct plane_supervisor *supervisor)
 {
 	struct plane_supervisor_counts counts = { 0 };
 	struct backend *backend, *next;
+	if (supervisor->is_counted)
+		return supervisor->counts;
 	HASH_ITER (hh, supervisor->backends, backend, next) {
 		bool is_ending = backend->life.state.status >= PLANE_TERMINATING;
 		counts.running += !is_ending;
 		counts.ending += is_ending;
 	}
+	supervisor->counts = counts;
+	supervisor->is_counted = true;
 	return counts;
 }
 

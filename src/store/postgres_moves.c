@@ -5,13 +5,15 @@
 #include "base/cleanup.h"
 #include "store/postgres.h"
 
-/* $1: the refused order, $2: its drone. */
+/* $1: the refused order, $2: its drone. One that is ordered to end stays: its drone ends it, and
+ * the order would be left behind with that one. */
 #define REFUSED                                                                                    \
 	"FROM action a JOIN backend b ON b.id = a.backend AND b.drone_id = a.drone_id JOIN "       \
 	"backend_key k ON k.backend = b.id LEFT JOIN drone d ON d.id = k.drone_id WHERE a.id = "   \
 	"$1 "                                                                                      \
 	"AND a.drone_id = $2 AND a.kind = 'spawn' AND a.acked_at IS NULL AND b.status = 10 "       \
-	"AND b.drone_id = $2 AND " PLANE_POSTGRES_KEY_IS_LIVE
+	"AND b.drone_id = $2 AND NOT EXISTS (SELECT 1 FROM action ending WHERE ending.backend = "  \
+	"b.id AND ending.kind <> 'spawn') AND " PLANE_POSTGRES_KEY_IS_LIVE
 
 static int not_pending(const char *action_id, struct plane_error *err)
 {
@@ -43,8 +45,11 @@ int plane_postgres_refused_find(struct plane_store *base, int64_t drone_id, cons
 	return 0;
 }
 
-/* The backend's row is locked first, as everywhere; then its key, whose row says whether it still
- * holds it: only then is anything changed. The drone's row is locked as a spawn locks it. */
+/* The backend's row is locked first, as everywhere, in a statement of its own: what waits for the
+ * lock must see the order to end it that was stored meanwhile. */
+static const char lock_backend[] = "SELECT 1 FROM backend WHERE id = $1 FOR NO KEY UPDATE";
+/* Then its key, whose row says whether it still holds it: only then is anything changed. The
+ * drone's row is locked as a spawn locks it. */
 static const char move_backend[] =
 	"WITH target AS MATERIALIZED (SELECT id, CASE WHEN is_lease_granted THEN lease_epoch END "
 	"AS epoch FROM drone WHERE id = $3 AND NOT is_draining AND CASE WHEN is_lease_granted THEN "
@@ -64,15 +69,31 @@ static const char move_backend[] =
 	"(VALUES "
 	"(1)) AS one LEFT JOIN held ON true LEFT JOIN ordered ON true";
 
+struct moving {
+	const struct plane_store_move *move;
+	PGresult *rows[2];
+};
+
+static int move_it(struct plane_pg *pg, void *data, struct plane_error *err)
+{
+	struct moving *moving = data;
+	const struct plane_store_move *move = moving->move;
+	const struct plane_drone_order *order = move->order;
+	_cleanup_free_ char *text = plane_store_order_text(order);
+	int result = plane_pg_queue(pg, err, lock_backend, "t", order->backend);
+	if (result == 0)
+		result = plane_pg_queue(pg, err, move_backend, "tiiiitt", move->refused_action_id,
+			move->refused_by, order->drone_id, order->epoch, move->lease_ms,
+			order->action_id, text);
+	return result < 0 ? result : plane_pg_flush(pg, moving->rows, 2, err);
+}
+
 int plane_postgres_move(struct plane_store *base, const struct plane_store_move *move,
 	struct plane_store_spawned *spawned, struct plane_error *err)
 {
-	_cleanup_rows_ PGresult *rows = NULL;
-	const struct plane_drone_order *order = move->order;
-	_cleanup_free_ char *text = plane_store_order_text(order);
-	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
-		move_backend, "tiiiitt", move->refused_action_id, move->refused_by, order->drone_id,
-		order->epoch, move->lease_ms, order->action_id, text);
+	struct moving moving = { .move = move };
+	int result = plane_pg_pool_call(&PLANE_POSTGRES_STORE(base)->pool, move_it, &moving, err);
+	_cleanup_rows_ PGresult *locked = moving.rows[0], *rows = moving.rows[1];
 	if (result < 0)
 		return result;
 	if (!plane_pg_bool(rows, 0, 0))
@@ -80,7 +101,7 @@ int plane_postgres_move(struct plane_store *base, const struct plane_store_move 
 	if (PQgetisnull(rows, 0, 3))
 		return plane_error_set(err, -ESTALE,
 			"drone %lld drains, or its lease is another one",
-			(long long)order->drone_id);
+			(long long)move->order->drone_id);
 	*spawned = (struct plane_store_spawned){ .message = plane_pg_text_copy(rows, 0, 3),
 		.fencing_token = plane_pg_int(rows, 0, 2),
 		.time_ms = plane_pg_int(rows, 0, 1) };

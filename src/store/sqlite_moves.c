@@ -6,11 +6,14 @@
 #include "base/cleanup.h"
 #include "store/sqlite.h"
 
-/* ?1: the refused order, ?2: its drone, ?3: now. */
+/* ?1: the refused order, ?2: its drone, ?3: now. One that is ordered to end stays: its drone ends
+ * it, and the order would be left behind with that one. */
 #define REFUSED                                                                                    \
 	"FROM action a JOIN backend b ON b.id = a.backend AND b.drone_id = a.drone_id JOIN "       \
 	"backend_key k ON k.backend = b.id WHERE a.id = ?1 AND a.drone_id = ?2 AND a.kind = "      \
-	"'spawn' AND a.acked_at IS NULL AND b.status = 10 AND " PLANE_SQLITE_KEY_IS_LIVE("?3")
+	"'spawn' AND a.acked_at IS NULL AND b.status = 10 AND NOT EXISTS (SELECT 1 FROM action "   \
+	"ending WHERE ending.backend = b.id AND ending.kind <> 'spawn') "                          \
+	"AND " PLANE_SQLITE_KEY_IS_LIVE("?3")
 
 static int not_pending(const char *action_id, struct plane_error *err)
 {

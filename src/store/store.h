@@ -289,7 +289,8 @@ struct plane_store_refused {
 	size_t tried_count;
 	int64_t *tried; /* drones that the backend was ordered from, the one that refused too */
 };
-/** -ENOENT when nothing is to be done: the order is not pending, or its backend not scheduled. */
+/** -ENOENT when nothing is to be done: the order is not pending, its backend not scheduled, or
+ *  ordered to end. */
 int plane_store_refused_find(struct plane_store *store, int64_t drone_id, const char *action_id,
 	struct plane_store_refused *refused, struct plane_error *err);
 void plane_store_refused_finish(struct plane_store_refused *refused);

@@ -1,5 +1,6 @@
 /* Leases of whole drones, through the interface of the store: the same cases on a file of SQLite
- * and on a PostgreSQL that the program starts. None of them depends on a clock. */
+ * on a PostgreSQL that the program starts, and on the store in memory. None of them depends on a
+ * clock. */
 #include "../cmocka_all.h"
 #include "postgres_server.h"
 
@@ -9,15 +10,20 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "sim/memory_store.h"
 #include "sqlite_schema.h"
 #include "store/sqlite.h"
 #include "store/store.h"
 
 #define LONG_MS 3600000 /* nothing here takes so long */
 
-static bool is_postgres;
+enum implementation { SQLITE, POSTGRES, MEMORY };
+
+static enum implementation implementation;
+static struct memory_database *database;
 static char directory[64];
 static struct plane_store *store;
 static struct plane_error err;
@@ -31,9 +37,18 @@ static char *file_url(void)
 static void open_store(void)
 {
 	_cleanup_free_ char *file = file_url();
-	store = plane_store_open(is_postgres ? postgres_server_url() : file, &err);
+	store = implementation == MEMORY
+			? memory_store_open(database)
+			: plane_store_open(
+				  implementation == POSTGRES ? postgres_server_url() : file, &err);
 	if (!store || plane_store_migrate(store, &err) < 0)
 		fail_msg("%s", err.message);
+}
+
+static int64_t now_ms(void *data)
+{
+	(void)data;
+	return plane_clock_realtime_ms();
 }
 
 static int64_t connect_drone(const char *name)
@@ -53,7 +68,9 @@ static int set_up(void **state)
 	(void)state;
 	strcpy(directory, "/tmp/plane-leases-XXXXXX");
 	assert_non_null(mkdtemp(directory));
-	if (is_postgres)
+	if (implementation == MEMORY)
+		database = memory_database_create(&(struct memory_clock){ now_ms, NULL });
+	if (implementation == POSTGRES)
 		postgres_server_run("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
 	open_store();
 	assert_int_equal(plane_store_controller_heartbeat(store, "co-a", &err), 0);
@@ -66,6 +83,8 @@ static int tear_down(void **state)
 {
 	(void)state;
 	plane_store_close(store);
+	if (implementation == MEMORY)
+		memory_database_destroy(database);
 	return plane_file_remove_tree(directory, NULL);
 }
 
@@ -477,11 +496,13 @@ int main(void)
 {
 	const struct CMUnitTest sqlite[] = { COMMON,
 		TEST(a_file_of_version_1_is_brought_up_to_date) };
-	const struct CMUnitTest postgres[] = { COMMON };
+	const struct CMUnitTest shared[] = { COMMON };
 	int failed = cmocka_run_group_tests(sqlite, NULL, NULL);
-	is_postgres = true;
+	implementation = MEMORY;
+	failed += cmocka_run_group_tests(shared, NULL, NULL);
+	implementation = POSTGRES;
 	postgres_server_start();
-	failed += cmocka_run_group_tests(postgres, NULL, NULL);
+	failed += cmocka_run_group_tests(shared, NULL, NULL);
 	postgres_server_stop();
 	return failed;
 }

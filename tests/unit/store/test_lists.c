@@ -8,13 +8,24 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/json.h"
+#include "sim/memory_store.h"
 #include "store/store.h"
 
-static bool is_postgres;
+enum implementation { SQLITE, POSTGRES, MEMORY };
+
+static enum implementation implementation;
+static struct memory_database *database;
 static char directory[64];
 static struct plane_store *store;
 static struct plane_error err;
+
+static int64_t now_ms(void *data)
+{
+	(void)data;
+	return plane_clock_realtime_ms();
+}
 
 static int set_up(void **state)
 {
@@ -22,9 +33,14 @@ static int set_up(void **state)
 	snprintf(directory, sizeof(directory), "/tmp/plane-lists-XXXXXX");
 	assert_non_null(mkdtemp(directory));
 	snprintf(url, sizeof(url), "sqlite:%s/db", directory);
-	if (is_postgres)
+	if (implementation == MEMORY)
+		database = memory_database_create(&(struct memory_clock){ now_ms, NULL });
+	if (implementation == POSTGRES)
 		postgres_server_run("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
-	store = plane_store_open(is_postgres ? postgres_server_url() : url, &err);
+	store = implementation == MEMORY
+			? memory_store_open(database)
+			: plane_store_open(
+				  implementation == POSTGRES ? postgres_server_url() : url, &err);
 	if (!store || plane_store_migrate(store, &err) < 0)
 		fail_msg("%s", err.message);
 	assert_int_equal(plane_store_controller_heartbeat(store, "co-a", &err), 0);
@@ -35,9 +51,11 @@ static int tear_down(void **state)
 {
 	static const char *const names[] = { "db", "db-wal", "db-shm" };
 	plane_store_close(store);
+	if (implementation == MEMORY)
+		memory_database_destroy(database);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		_cleanup_free_ char *path = plane_strdupf("%s/%s", directory, names[i]);
-		(void)unlink(path); /* PostgreSQL has none */
+		(void)unlink(path); /* only SQLite has them */
 	}
 	assert_int_equal(rmdir(directory), 0);
 	return 0;
@@ -174,7 +192,7 @@ static void a_node_s_controller_can_be_found_where_others_can_reach_it(void **st
 	(void)state;
 	assert_int_equal(plane_store_node_connected(store, &node, &id, &connection, &err), 0);
 	assert_int_equal(plane_store_node_controller(store, id, &name, &url, &err), 0);
-	if (!is_postgres) { /* nobody else shares it */
+	if (implementation == SQLITE) { /* nobody else shares it */
 		assert_null(name);
 		assert_null(url);
 		return;
@@ -352,7 +370,9 @@ int main(void)
 		TEST(a_listed_key_says_who_holds_it_and_how_long),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
-	is_postgres = true;
+	implementation = MEMORY;
+	failed += cmocka_run_group_tests(tests, NULL, NULL);
+	implementation = POSTGRES;
 	postgres_server_start();
 	failed += cmocka_run_group_tests(tests, NULL, NULL);
 	postgres_server_stop();

@@ -1,5 +1,6 @@
 /* What drones report, draining, and backends that are refused and moved, through the interface of
- * the store: the same cases on a file of SQLite and on a PostgreSQL that the program starts. */
+ * the store: the same cases on a file of SQLite, on a PostgreSQL that the program starts, and on
+ * the store in memory. */
 #include "../cmocka_all.h"
 #include "postgres_server.h"
 
@@ -13,14 +14,19 @@
 #include <libpq-fe.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "sim/memory_store.h"
 #include "store/store.h"
 
 #define LONG_MS 3600000 /* nothing here takes so long */
 #define MIB (INT64_C(1) << 20)
 
-static bool is_postgres;
+enum implementation { SQLITE, POSTGRES, MEMORY };
+
+static enum implementation implementation;
+static struct memory_database *database;
 static char directory[64];
 static struct plane_store *store;
 static struct plane_error err;
@@ -34,9 +40,18 @@ static char *file_url(void)
 static void open_store(void)
 {
 	_cleanup_free_ char *file = file_url();
-	store = plane_store_open(is_postgres ? postgres_server_url() : file, &err);
+	store = implementation == MEMORY
+			? memory_store_open(database)
+			: plane_store_open(
+				  implementation == POSTGRES ? postgres_server_url() : file, &err);
 	if (!store || plane_store_migrate(store, &err) < 0)
 		fail_msg("%s", err.message);
+}
+
+static int64_t now_ms(void *data)
+{
+	(void)data;
+	return plane_clock_realtime_ms();
 }
 
 static int64_t connect_drone(const char *name)
@@ -56,7 +71,9 @@ static int set_up(void **state)
 	(void)state;
 	strcpy(directory, "/tmp/plane-moves-XXXXXX");
 	assert_non_null(mkdtemp(directory));
-	if (is_postgres)
+	if (implementation == MEMORY)
+		database = memory_database_create(&(struct memory_clock){ now_ms, NULL });
+	if (implementation == POSTGRES)
 		postgres_server_run("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
 	open_store();
 	assert_int_equal(plane_store_controller_heartbeat(store, "co-a", &err), 0);
@@ -70,6 +87,8 @@ static int tear_down(void **state)
 {
 	(void)state;
 	plane_store_close(store);
+	if (implementation == MEMORY)
+		memory_database_destroy(database);
 	return plane_file_remove_tree(directory, NULL);
 }
 
@@ -405,6 +424,39 @@ static void only_a_pending_order_is_moved(void **state)
 	assert_int_equal(refused_find(other, "ak-broken"), -ENOENT);
 }
 
+/* The order to end it is its first drone's: it would be left behind. */
+static void one_that_is_ordered_to_end_is_not_moved(void **state)
+{
+	struct plane_store_spawned spawned = { 0 };
+	_cleanup_free_ char *message = NULL;
+	int64_t ordered_from = 0;
+	(void)state;
+	spawned_token("b1", drone, 0);
+	assert_int_equal(refused_find(drone, "ak-b1"), 0);
+	assert_int_equal(plane_store_terminate(store, "b1", "ak-end", PLANE_KIND_SOFT,
+				 PLANE_REASON_EXTERNAL, &ordered_from, &message, &err),
+		0);
+	assert_int_equal(ordered_from, drone);
+	assert_int_equal(refused_find(drone, "ak-b1"), -ENOENT);
+	_cleanup_json_ json_t *executable = json_pack("{s:s}", "image", "echo");
+	struct plane_drone_order order = { .kind = PLANE_ORDER_SPAWN,
+		.backend = "b1",
+		.action_id = "ak-2",
+		.drone_id = other,
+		.executable = executable,
+		.key_name = "b1",
+		.key_namespace = "",
+		.key_tag = "t",
+		.has_deadlines = true };
+	struct plane_store_move late = { drone, "ak-b1", &order, LONG_MS };
+	assert_int_equal(plane_store_move(store, &late, &spawned, &err), -ENOENT);
+	/* also when the drone has answered that it knows of none, and its report is on the way */
+	assert_int_equal(
+		plane_store_actions_ack(store, (const char *[]){ "ak-end" }, 1, drone, &err), 0);
+	assert_int_equal(refused_find(drone, "ak-b1"), -ENOENT);
+	assert_true(reports(drone, "b1", PLANE_TERMINATED));
+}
+
 static void a_drone_that_drains_or_has_another_lease_gets_nothing(void **state)
 {
 	struct plane_store_spawned spawned = { 0 };
@@ -484,15 +536,18 @@ static void a_drain_waits_for_spawns_that_did_not_see_it_and_renewals_do_not(voi
 		TEST(a_refused_backend_goes_to_another_drone_with_its_key),                        \
 		TEST(the_key_is_under_the_lease_of_the_drone_that_has_the_backend),                \
 		TEST(all_drones_that_were_asked_are_known), TEST(only_a_pending_order_is_moved),   \
+		TEST(one_that_is_ordered_to_end_is_not_moved),                                     \
 		TEST(a_drone_that_drains_or_has_another_lease_gets_nothing)
 
 int main(void)
 {
-	const struct CMUnitTest sqlite[] = { COMMON };
+	const struct CMUnitTest common[] = { COMMON };
 	const struct CMUnitTest postgres[] = { COMMON,
 		TEST(a_drain_waits_for_spawns_that_did_not_see_it_and_renewals_do_not) };
-	int failed = cmocka_run_group_tests(sqlite, NULL, NULL);
-	is_postgres = true;
+	int failed = cmocka_run_group_tests(common, NULL, NULL);
+	implementation = MEMORY;
+	failed += cmocka_run_group_tests(common, NULL, NULL);
+	implementation = POSTGRES;
 	postgres_server_start();
 	failed += cmocka_run_group_tests(postgres, NULL, NULL);
 	postgres_server_stop();

@@ -1,5 +1,6 @@
 /* store/store.h, against each implementation through the interface only (but for the clock): the
- * same cases on a file of SQLite and on a PostgreSQL that the program starts. */
+ * same cases on a file of SQLite, on a PostgreSQL that the program starts, and on the store in
+ * memory that the simulator has. */
 #include "../cmocka_all.h"
 #include "postgres_server.h"
 
@@ -13,10 +14,14 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
+#include "sim/memory_store.h"
 #include "store/sqlite.h"
 #include "store/store.h"
 
-static bool is_postgres;
+enum implementation { SQLITE, POSTGRES, MEMORY };
+
+static enum implementation implementation;
+static struct memory_database *database;
 static int64_t realtime_ms, boot_ms;
 static char path[64];
 static struct plane_store *store;
@@ -49,15 +54,17 @@ static void pass_ms(int64_t ms)
 {
 	realtime_ms += ms;
 	boot_ms += ms;
-	if (is_postgres)
+	if (implementation == POSTGRES)
 		set_database_clock();
 }
 
 static struct plane_store *open_only(const char *boot_id)
 {
 	struct plane_store_clock clock = { fake_realtime, fake_boot, boot_id, NULL };
-	return is_postgres ? plane_store_open(postgres_server_url(), &err)
-			   : plane_sqlite_store_open(path, &clock, &err);
+	if (implementation == MEMORY)
+		return memory_store_open(database);
+	return implementation == POSTGRES ? plane_store_open(postgres_server_url(), &err)
+					  : plane_sqlite_store_open(path, &clock, &err);
 }
 
 static void open_store(const char *boot_id)
@@ -71,7 +78,13 @@ static void open_fresh_store(void)
 {
 	realtime_ms = 1700000000000;
 	boot_ms = 5000;
-	if (!is_postgres) {
+	if (implementation == MEMORY) {
+		struct memory_clock clock = { fake_realtime, NULL };
+		database = memory_database_create(&clock);
+		open_store("boot-1");
+		return;
+	}
+	if (implementation == SQLITE) {
 		char directory[] = "/tmp/plane-store-XXXXXX";
 		assert_non_null(mkdtemp(directory));
 		snprintf(path, sizeof(path), "%s/db", directory);
@@ -104,7 +117,9 @@ static int tear_down(void **state)
 {
 	const char *suffixes[] = { "", "-wal", "-shm" };
 	plane_store_close(store);
-	if (is_postgres)
+	if (implementation == MEMORY)
+		memory_database_destroy(database);
+	if (implementation != SQLITE)
 		return 0;
 	for (int i = 0; i < 3; i++) {
 		_cleanup_free_ char *file = plane_strdupf("%s%s", path, suffixes[i]);
@@ -219,7 +234,7 @@ static void a_lease_expires_by_the_boot_clock_and_renews(void **state)
 {
 	struct plane_store_held_key key;
 	assert_int_equal(spawn("b1", "k", NULL), 0);
-	if (!is_postgres)
+	if (implementation == SQLITE)
 		realtime_ms += 86400000; /* a jump of the wall clock gives nothing away */
 	key = find_key("k");
 	assert_true(key.is_live);
@@ -253,7 +268,7 @@ static void fencing_tokens_grow_over_restarts_and_clock_jumps(void **state)
 	assert_true(first > 0);
 	plane_store_close(store);
 	realtime_ms -= 86400000;
-	if (is_postgres)
+	if (implementation == POSTGRES)
 		set_database_clock();
 	open_store("boot-1");
 	assert_int_equal(spawn("b2", "k2", &second), 0);
@@ -264,7 +279,7 @@ static void fencing_tokens_grow_over_restarts_and_clock_jumps(void **state)
 	open_store("boot-2");
 	assert_int_equal(spawn("b3", "k3", &third), 0);
 	assert_true(third > second);
-	if (is_postgres) {
+	if (implementation != SQLITE) {
 		assert_true(third >= realtime_ms);
 		return;
 	}
@@ -828,8 +843,11 @@ int main(void)
 		TEST(every_table_and_column_is_commented),
 		TEST(calls_go_on_after_the_server_closed_all_connections),
 	};
+	const struct CMUnitTest memory[] = { COMMON };
 	int failed = cmocka_run_group_tests(sqlite, NULL, NULL);
-	is_postgres = true;
+	implementation = MEMORY;
+	failed += cmocka_run_group_tests(memory, NULL, NULL);
+	implementation = POSTGRES;
 	postgres_server_start();
 	failed += cmocka_run_group_tests(postgres, NULL, NULL);
 	postgres_server_stop();

@@ -1,0 +1,232 @@
+/* What must hold at every step, and what must hold in the end. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <uthash.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "invariants.h"
+
+bool sim_is_tracing(void)
+{
+	return sim_options.is_tracing;
+}
+
+static void print(const char *format, va_list arguments)
+{
+	int64_t now = sim_now();
+	printf("%6lld.%06lld ", (long long)(now / SIM_SECOND), (long long)(now % SIM_SECOND));
+	vprintf(format, arguments);
+	putchar('\n');
+}
+
+void sim_trace(const char *format, ...)
+{
+	va_list arguments;
+	if (!sim_options.is_tracing)
+		return;
+	va_start(arguments, format);
+	print(format, arguments);
+	va_end(arguments);
+}
+
+void sim_fail(const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	printf("seed %llu: ", (unsigned long long)sim_options.seed);
+	print(format, arguments);
+	va_end(arguments);
+	(void)fflush(stdout);
+	_exit(1);
+}
+
+/* ---- at every step ---- */
+
+struct started {
+	char backend[PLANE_NAME_SIZE];
+	const struct sim_machine *machine;
+	int boot_number;
+	UT_hash_handle hh;
+};
+
+struct fence {
+	char key[64];
+	int64_t greatest;
+	UT_hash_handle hh;
+};
+
+static struct started *all_started;
+static struct fence *fences;
+
+static struct fence *fence_of(const char *key)
+{
+	struct fence *fence = NULL;
+	HASH_FIND_STR(fences, key, fence);
+	if (!fence) {
+		fence = PLANE_NEW(struct fence);
+		(void)plane_text_copy(fence->key, sizeof(fence->key), key);
+		HASH_ADD_STR(fences, key, fence);
+	}
+	return fence;
+}
+
+/* A start does not wait for the disk: a machine that lost its power in that moment may take the
+ * same order again, when of what it had started nothing is left. */
+static bool is_start_again(const struct started *started, const struct sim_machine *machine)
+{
+	return started->machine == machine && started->boot_number != machine->boot_number;
+}
+
+void sim_check_started(
+	struct sim_machine *machine, const char *backend, const char *key, int64_t fencing_token)
+{
+	struct started *started = NULL;
+	struct fence *fence = fence_of(key);
+	HASH_FIND_STR(all_started, backend, started);
+	bool is_again = started && is_start_again(started, machine);
+	if (started && !is_again)
+		sim_fail("%s was started twice, now on %s", backend, machine->name);
+	if (!started) {
+		started = PLANE_NEW(struct started);
+		(void)plane_text_copy(started->backend, sizeof(started->backend), backend);
+		HASH_ADD_STR(all_started, backend, started);
+	}
+	started->machine = machine;
+	started->boot_number = machine->boot_number;
+	if (fencing_token < fence->greatest || (fencing_token == fence->greatest && !is_again))
+		sim_fail("the fencing token of %s for %s is %lld, after %lld", backend, key,
+			(long long)fencing_token, (long long)fence->greatest);
+	fence->greatest = fencing_token;
+}
+
+void sim_check_route(const char *key, const char *address)
+{
+	const char *there = sim_runtime_key_at(address);
+	if (there && strcmp(there, key) != 0)
+		sim_fail("a route of %s leads to %s, a backend of %s", key, address, there);
+}
+
+/* The states of a backend in the store move forward only. */
+struct seen_status {
+	char backend[PLANE_NAME_SIZE];
+	enum plane_backend_status status;
+	UT_hash_handle hh;
+};
+static struct seen_status *statuses;
+
+static void check_progress(void *data, const struct memory_seen_backend *backend)
+{
+	struct seen_status *seen = NULL;
+	(void)data;
+	HASH_FIND_STR(statuses, backend->name, seen);
+	if (!seen) {
+		seen = PLANE_NEW(struct seen_status);
+		(void)plane_text_copy(seen->backend, sizeof(seen->backend), backend->name);
+		HASH_ADD_STR(statuses, backend, seen);
+	}
+	if (backend->status < seen->status)
+		sim_fail("%s went back from %s to %s", backend->name,
+			plane_backend_status_text(seen->status),
+			plane_backend_status_text(backend->status));
+	seen->status = backend->status;
+}
+
+void sim_check_store(void)
+{
+	memory_database_each(sim_database(), check_progress, NULL);
+}
+
+struct ordered {
+	char backend[PLANE_NAME_SIZE];
+	UT_hash_handle hh;
+};
+static struct ordered *must_end;
+
+void sim_check_must_end(const char *backend)
+{
+	struct ordered *ordered = NULL;
+	HASH_FIND_STR(must_end, backend, ordered);
+	if (ordered)
+		return;
+	ordered = PLANE_NEW(struct ordered);
+	(void)plane_text_copy(ordered->backend, sizeof(ordered->backend), backend);
+	HASH_ADD_STR(must_end, backend, ordered);
+}
+
+/* ---- once the faults are over and all has come to rest ---- */
+
+static void check_agreement(void *data, const struct memory_seen_backend *backend)
+{
+	bool is_running = sim_runtime_is_running(backend->name);
+	(void)data;
+	if (backend->status == PLANE_TERMINATED && is_running)
+		sim_fail("%s has ended for the store, and still runs", backend->name);
+	if (backend->status != PLANE_TERMINATED && !is_running)
+		sim_fail("%s is %s for the store, and does not run", backend->name,
+			plane_backend_status_text(backend->status));
+	if (backend->status != PLANE_TERMINATED && backend->status != PLANE_READY)
+		sim_fail("%s stays %s", backend->name, plane_backend_status_text(backend->status));
+	if (backend->pending_orders)
+		sim_fail("an order for %s is not taken", backend->name);
+}
+
+void sim_check_rest(void)
+{
+	struct started *started, *next;
+	struct ordered *ordered, *next_ordered;
+	struct memory_seen_backend known;
+	HASH_ITER (hh, must_end, ordered, next_ordered)
+		if (memory_database_find(sim_database(), ordered->backend, &known) &&
+			known.status != PLANE_TERMINATED)
+			sim_fail("%s was ordered to end, and is %s", known.name,
+				plane_backend_status_text(known.status));
+	memory_database_each(sim_database(), check_agreement, NULL);
+	HASH_ITER (hh, all_started, started, next)
+		if (!memory_database_find(sim_database(), started->backend, &known))
+			sim_fail("%s was started, and the store knows nothing of it",
+				started->backend);
+}
+
+static void check_ended(void *data, const struct memory_seen_backend *backend)
+{
+	(void)data;
+	if (backend->status != PLANE_TERMINATED)
+		sim_fail("%s was to end and is %s", backend->name,
+			plane_backend_status_text(backend->status));
+}
+
+void sim_check_end(struct sim_machine *const *machines, int count)
+{
+	memory_database_each(sim_database(), check_ended, NULL);
+	for (int i = 0; i < count; i++) {
+		if (sim_runtime_running(machines[i]))
+			sim_fail("backends run on on %s", machines[i]->name);
+		if (sim_journal_has_events(machines[i]))
+			sim_fail("events of %s are not acknowledged", machines[i]->name);
+	}
+}
+
+/* ---- the log of the roles ---- */
+
+bool plane_log_enabled(enum plane_log_level level)
+{
+	return sim_options.is_tracing && level >= PLANE_LOG_INFO;
+}
+
+void plane_log_write(enum plane_log_level level, const char *backend, const char *format, ...)
+{
+	char text[1024];
+	va_list arguments;
+	(void)level;
+	va_start(arguments, format);
+	(void)vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	sim_trace("[%s] %s%s%s", sim_current()->name, backend ? backend : "", backend ? ": " : "",
+		text);
+}
