@@ -268,6 +268,17 @@ int plane_journal_knows(
 	return 0;
 }
 
+int plane_journal_find(struct plane_journal *journal, const char *backend, bool *is_known,
+	struct plane_backend_state *state, struct plane_error *err)
+{
+	const struct known *known = find(journal, backend);
+	(void)err;
+	*is_known = known != NULL;
+	if (known)
+		*state = known->state;
+	return 0;
+}
+
 int plane_journal_events(struct plane_journal *journal, int64_t after_id,
 	struct plane_journal_event *events, int max, struct plane_error *err)
 {
