@@ -131,6 +131,8 @@ static void tell_running(struct native_sandbox *s)
 static bool did_run(struct native_sandbox *s)
 {
 	char text[PLANE_SHIM_TEXT_MAX + 1];
+	if (s->error.code)
+		return false; /* it was refused */
 	ssize_t n = recv(s->parts.control, text, sizeof(text) - 1, MSG_DONTWAIT);
 
 	if (n > 1 && text[0] == PLANE_SHIM_FAILED) {
@@ -175,7 +177,8 @@ static void on_control(uv_poll_t *poll, int status, int events)
 	}
 	if (s->state != NATIVE_STARTING)
 		return;
-	if (text[0] == PLANE_SHIM_RUNNING) {
+	/* one that was refused is killed, and the end of its socket looks as if it ran */
+	if (text[0] == PLANE_SHIM_RUNNING && s->error.code == 0) {
 		tell_running(s);
 	} else if (text[0] == PLANE_SHIM_FAILED) {
 		plane_error_set(&s->error, -EINVAL, "%s", text + 1);

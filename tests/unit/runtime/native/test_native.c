@@ -156,7 +156,7 @@ static void a_hard_stop_kills(void **state)
 
 static void the_deadline_kills(void **state)
 {
-	spawn("/tool", "wait", 100);
+	spawn("/tool", "wait", 1000);
 	assert_string_equal(result.error.message, "");
 	until(&result.is_ended);
 	assert_true(result.exit.was_lease_expired);
@@ -193,10 +193,10 @@ static void under_a_lease_of_the_drone_its_deadline_kills(void **state)
 static void a_renewed_lease_of_the_drone_lets_live(void **state)
 {
 	lease = 8;
-	(void)set_lease(400);
+	(void)set_lease(2000);
 	spawn("/tool", "wait", 0);
 	assert_string_equal(result.error.message, "");
-	int64_t deadline_ms = set_lease(900);
+	int64_t deadline_ms = set_lease(2500);
 	until(&result.is_ended);
 	assert_true(plane_clock_boot_ms() >= deadline_ms);
 	assert_true(result.exit.was_lease_expired);
