@@ -53,12 +53,27 @@ static int read_version(struct plane_pg *pg, int64_t *version, struct plane_erro
 	return result;
 }
 
-static int check_version(int64_t version, struct plane_error *err)
+static int check_known(int64_t version, struct plane_error *err)
 {
 	if (version > SCHEMA_VERSION)
 		return plane_error_set(err, -ENOTSUP,
 			"the database has schema version %lld, this plane knows %d: use a newer "
 			"plane",
+			(long long)version, SCHEMA_VERSION);
+	return 0;
+}
+
+int plane_postgres_check_version(struct plane_pg *pg, struct plane_error *err)
+{
+	int64_t version = 0;
+	if (read_version(pg, &version, err) < 0 || check_known(version, err) < 0)
+		return err->code;
+	if (version == 0)
+		return plane_error_set(err, -ENOTSUP, "there is no store in the database");
+	if (version < SCHEMA_VERSION)
+		return plane_error_set(err, -ENOTSUP,
+			"the database has schema version %lld, this plane's is %d: bring it up to "
+			"date with `plane migrate` first",
 			(long long)version, SCHEMA_VERSION);
 	return 0;
 }
@@ -74,7 +89,7 @@ static int upgrade(struct plane_pg *pg, struct plane_error *err)
 	if (result == 0)
 		result = read_version(pg, &version, err);
 	if (result == 0)
-		result = check_version(version, err);
+		result = check_known(version, err);
 	if (result == 0 && version == 0)
 		result = plane_pg_script(
 			pg, "BEGIN;" PLANE_POSTGRES_SCHEMA "COMMIT", MIGRATE_TIMEOUT_MS, err);
@@ -93,7 +108,7 @@ int plane_postgres_migrate(struct plane_store *base, struct plane_error *err)
 	if (result == 0)
 		result = read_version(&own, &version, err);
 	if (result == 0)
-		result = check_version(version, err);
+		result = check_known(version, err);
 	if (result == 0 && version < SCHEMA_VERSION)
 		result = upgrade(&own, err);
 	if (result == 0)

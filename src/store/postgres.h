@@ -24,6 +24,8 @@ struct plane_postgres_store {
 /** `url`: "postgres://..." or "postgresql://...". Connects once; see plane_pg_connect. */
 struct plane_store *plane_postgres_store_open(const char *url, struct plane_error *err);
 
+/** -ENOTSUP unless the schema is exactly this version. */
+int plane_postgres_check_version(struct plane_pg *pg, struct plane_error *err);
 /** When this process last began to watch; asks the database after an outage. */
 int plane_postgres_watching_since(
 	struct plane_postgres_store *store, int64_t *since_ms, struct plane_error *err);

@@ -131,6 +131,20 @@ int plane_sqlite_next_fencing_token(
 	return 0;
 }
 
+int plane_sqlite_raise_fencing_token(
+	struct plane_sqlite_store *store, int64_t token, struct plane_error *err)
+{
+	struct plane_db *db = &store->writer;
+	int64_t last = store->last_fencing_token > token ? store->last_fencing_token : token;
+	int64_t ceiling = store->fencing_ceiling > token ? store->fencing_ceiling : token;
+	if (plane_sqlite_put_fencing_token(store, last, err) < 0 ||
+		put_meta(db, "fencing_ceiling", ceiling, err) < 0)
+		return err->code;
+	store->last_fencing_token = last;
+	store->fencing_ceiling = ceiling;
+	return 0;
+}
+
 static int schema_version(struct plane_db *db, int64_t *version, struct plane_error *err)
 {
 	sqlite3_stmt *row = plane_db_query(db, err, "PRAGMA user_version", "");
@@ -141,16 +155,36 @@ static int schema_version(struct plane_db *db, int64_t *version, struct plane_er
 	return 0;
 }
 
-static int upgrade(struct plane_sqlite_store *store, struct plane_error *err)
+static int check_known(int64_t version, struct plane_error *err)
 {
-	int64_t version = 0;
-	if (schema_version(&store->writer, &version, err) < 0)
-		return err->code;
 	if (version > SCHEMA_VERSION)
 		return plane_error_set(err, -ENOTSUP,
 			"the database has schema version %lld, this plane knows %lld: use a newer "
 			"plane",
 			(long long)version, (long long)SCHEMA_VERSION);
+	return 0;
+}
+
+int plane_sqlite_check_version(struct plane_sqlite_store *store, struct plane_error *err)
+{
+	int64_t version = 0;
+	if (schema_version(&store->writer, &version, err) < 0 || check_known(version, err) < 0)
+		return err->code;
+	if (version == 0)
+		return plane_error_set(err, -ENOTSUP, "there is no store in the database");
+	if (version < SCHEMA_VERSION)
+		return plane_error_set(err, -ENOTSUP,
+			"the database has schema version %lld, this plane's is %lld: bring it up "
+			"to date with `plane migrate` first",
+			(long long)version, (long long)SCHEMA_VERSION);
+	return 0;
+}
+
+static int upgrade(struct plane_sqlite_store *store, struct plane_error *err)
+{
+	int64_t version = 0;
+	if (schema_version(&store->writer, &version, err) < 0 || check_known(version, err) < 0)
+		return err->code;
 	for (; version < SCHEMA_VERSION; version++) {
 		char set_version[48];
 		snprintf(set_version, sizeof(set_version), "PRAGMA user_version = %lld",
@@ -323,14 +357,14 @@ static int read_boot_id(struct plane_sqlite_store *store, struct plane_error *er
 	return result;
 }
 
-struct plane_store *plane_sqlite_store_open(
-	const char *text, const struct plane_store_clock *clock, struct plane_error *err)
+/* Everything but the connections. */
+static struct plane_sqlite_store *create(const char *text, const struct plane_store_clock *clock,
+	char **path, struct plane_error *err)
 {
-	_cleanup_free_ char *path = NULL;
 	struct plane_sqlite_store *store = PLANE_NEW(struct plane_sqlite_store);
 	store->base.impl = &sqlite_impl;
 	store->wal_fd = -1;
-	int result = read_options(text, &path, &store->is_synchronous_full, err);
+	int result = read_options(text, path, &store->is_synchronous_full, err);
 	if (clock) {
 		store->clock = *clock;
 		snprintf(store->boot_id, sizeof(store->boot_id), "%s", clock->boot_id);
@@ -340,7 +374,19 @@ struct plane_store *plane_sqlite_store_open(
 		result = result < 0 ? result : read_boot_id(store, err);
 	}
 	if (result == 0)
-		result = plane_db_open(&store->writer, path, err);
+		return store;
+	close_store(&store->base);
+	return NULL;
+}
+
+struct plane_store *plane_sqlite_store_open(
+	const char *text, const struct plane_store_clock *clock, struct plane_error *err)
+{
+	_cleanup_free_ char *path = NULL;
+	struct plane_sqlite_store *store = create(text, clock, &path, err);
+	if (!store)
+		return NULL;
+	int result = plane_db_open(&store->writer, path, err);
 	if (result == 0)
 		result = plane_db_open(&store->reader, path, err);
 	if (result == 0)
@@ -354,6 +400,23 @@ struct plane_store *plane_sqlite_store_open(
 		plane_db_group_init(&store->group, &store->writer);
 		return &store->base;
 	}
+	close_store(&store->base);
+	return NULL;
+}
+
+struct plane_sqlite_store *plane_sqlite_store_open_alone(
+	const char *text, const struct plane_store_clock *clock, struct plane_error *err)
+{
+	_cleanup_free_ char *path = NULL;
+	struct plane_sqlite_store *store = create(text, clock, &path, err);
+	if (!store)
+		return NULL;
+	store->is_synchronous_full = true;
+	int result = plane_db_open_alone(&store->writer, path, err);
+	if (result == 0)
+		result = plane_db_script(&store->writer, "PRAGMA synchronous=FULL", err);
+	if (result == 0)
+		return store;
 	close_store(&store->base);
 	return NULL;
 }

@@ -20,6 +20,14 @@ struct plane_store_clock {
 struct plane_store *plane_sqlite_store_open(
 	const char *path, const struct plane_store_clock *clock, struct plane_error *err);
 
+/**
+ * Opens it for one user alone, who may call none of the interface's functions but close and
+ * migrate: no other connection can be opened until it is closed. A commit is durable. -EBUSY when
+ * somebody has it open.
+ */
+struct plane_sqlite_store *plane_sqlite_store_open_alone(
+	const char *path, const struct plane_store_clock *clock, struct plane_error *err);
+
 struct plane_sqlite_store {
 	struct plane_store base;
 	struct plane_db writer;
@@ -53,6 +61,11 @@ int plane_sqlite_next_fencing_token(
 /** In a transaction that has used it. */
 int plane_sqlite_put_fencing_token(
 	struct plane_sqlite_store *store, int64_t token, struct plane_error *err);
+/** From now on tokens are greater than `token`. Inside of a transaction of the writer. */
+int plane_sqlite_raise_fencing_token(
+	struct plane_sqlite_store *store, int64_t token, struct plane_error *err);
+/** -ENOTSUP unless the schema is exactly this version. */
+int plane_sqlite_check_version(struct plane_sqlite_store *store, struct plane_error *err);
 /** Drones that may get a backend; sqlite_nodes.c. */
 int plane_sqlite_drones_eligible(struct plane_sqlite_store *store,
 	const struct plane_store_connect *request, struct plane_store_drones *drones,

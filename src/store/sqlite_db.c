@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 
 #define BUSY_TIMEOUT_MS 5000
+#define BUSY_ALONE_TIMEOUT_MS 1000
 
 static int code_of(int extended)
 {
@@ -58,7 +59,8 @@ static int ensure_file(const char *path, struct plane_error *err)
 	return 0;
 }
 
-int plane_db_open(struct plane_db *db, const char *path, struct plane_error *err)
+static int open_file(struct plane_db *db, const char *path, int busy_timeout_ms, const char *set_up,
+	struct plane_error *err)
 {
 	*db = (struct plane_db){ 0 };
 	int result = ensure_file(path, err);
@@ -74,13 +76,30 @@ int plane_db_open(struct plane_db *db, const char *path, struct plane_error *err
 	}
 	pthread_mutex_init(&db->mutex, NULL);
 	sqlite3_extended_result_codes(db->sqlite, 1);
-	sqlite3_busy_timeout(db->sqlite, BUSY_TIMEOUT_MS);
-	result = plane_db_script(db, "PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON", err);
+	sqlite3_busy_timeout(db->sqlite, busy_timeout_ms);
+	result = plane_db_script(db, set_up, err);
 	if (result < 0) {
 		plane_db_close(db);
 		return plane_error_prefix(err, "open the database %s", path);
 	}
 	return 0;
+}
+
+int plane_db_open(struct plane_db *db, const char *path, struct plane_error *err)
+{
+	return open_file(
+		db, path, BUSY_TIMEOUT_MS, "PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON", err);
+}
+
+/* A connection that uses a write-ahead log holds a shared lock on the file for as long as it is
+ * open, and one in this mode an exclusive one, from its first access on (SQLite's "PRAGMA
+ * locking_mode"). */
+int plane_db_open_alone(struct plane_db *db, const char *path, struct plane_error *err)
+{
+	return open_file(db, path, BUSY_ALONE_TIMEOUT_MS,
+		"PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON; "
+		"BEGIN IMMEDIATE; COMMIT",
+		err);
 }
 
 void plane_db_close(struct plane_db *db)

@@ -26,6 +26,9 @@ struct plane_db {
 
 /** Opens (and makes) the file. The message says what to do about it. */
 int plane_db_open(struct plane_db *db, const char *path, struct plane_error *err);
+/** The same for one connection alone: -EBUSY when another process or connection has the file open,
+ *  and until this one is closed none can open it. */
+int plane_db_open_alone(struct plane_db *db, const char *path, struct plane_error *err);
 void plane_db_close(struct plane_db *db);
 
 /** Runs several statements without parameters; not cached. */
