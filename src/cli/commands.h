@@ -10,6 +10,7 @@ int plane_command_image(int argc, char **argv);
 int plane_command_admin(int argc, char **argv);
 int plane_command_token(int argc, char **argv);
 int plane_command_migrate(int argc, char **argv);
+int plane_command_store(int argc, char **argv);
 int plane_command_run_config(int argc, char **argv);
 int plane_command_version(int argc, char **argv);
 

@@ -52,6 +52,7 @@ static const struct plane_subcommand commands[] = {
 	{ "proxy", plane_command_proxy, "run a proxy" },
 	{ "run-config", plane_command_run_config, "run one role as a JSON file says" },
 	{ "migrate", plane_command_migrate, "bring a store's schema to this version" },
+	{ "store", plane_command_store, "move a store to another database" },
 	{ "version", plane_command_version, "print the version" },
 	{ 0 },
 };
