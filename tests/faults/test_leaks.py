@@ -216,32 +216,39 @@ def descriptors_of_the_proxy(plane):
     return open_descriptors(plane, plane.proxy)
 
 
+BACKEND_COLUMNS = (
+    "INSERT INTO backend (id, cluster, drone_id, key_namespace, key_name, key_tag, status, state,"
+    " state_at, created_at, last_keepalive_at) ")
+
+
 def a_backend_of_the_store(plane):
     return rows(inventory.store_path(plane.data),
-                "INSERT INTO backend SELECT ?1, cluster, drone_id, '', 'k', '', 50,"
-                " '{\"status\":\"ready\"}', state_at, created_at, last_keepalive_at, NULL, NULL,"
-                " NULL, NULL FROM backend LIMIT 1", "DELETE FROM backend WHERE id = ?1", "ghost")
+                BACKEND_COLUMNS + "SELECT ?1, cluster, drone_id, '', 'k', '', 50,"
+                " '{\"status\":\"ready\"}', state_at, created_at, last_keepalive_at FROM backend"
+                " LIMIT 1", "DELETE FROM backend WHERE id = ?1", "ghost")
 
 
 @contextlib.contextmanager
 def two_backends_of_a_key(plane):
     with a_backend_of_the_store(plane), rows(
             inventory.store_path(plane.data),
-            "INSERT INTO backend SELECT ?1, cluster, drone_id, '', 'k', '', 50, state, state_at,"
-            " created_at, last_keepalive_at, NULL, NULL, NULL, NULL FROM backend"
+            BACKEND_COLUMNS + "SELECT ?1, cluster, drone_id, '', 'k', '', 50, state, state_at,"
+            " created_at, last_keepalive_at FROM backend"
             " WHERE id = 'ghost'", "DELETE FROM backend WHERE id = ?1", "ghost2"):
         yield
 
 
 def a_key_of_an_ended_backend(plane):
     return rows(inventory.store_path(plane.data),
-                "INSERT INTO backend_key SELECT '', ?1, '', id, 0, 0 FROM backend"
+                "INSERT INTO backend_key (namespace, name, tag, backend, expires_at, fencing_token)"
+                " SELECT '', ?1, '', id, 0, 0 FROM backend"
                 " WHERE status = 70 LIMIT 1", "DELETE FROM backend_key WHERE name = ?1", "stale")
 
 
 def a_backend_of_the_journal(plane):
     return rows(inventory.journal_path(plane.data),
-                "INSERT INTO lease SELECT id, 1, 1, 1, 0 FROM backend WHERE ?1 = ?1 LIMIT 1",
+                "INSERT INTO lease (backend_id, renew_at, soft_terminate_at, hard_terminate_at)"
+                " SELECT id, 1, 1, 1 FROM backend WHERE ?1 = ?1 LIMIT 1",
                 "DELETE FROM lease WHERE ?1 = ?1", 1)
 
 
