@@ -35,7 +35,7 @@ static struct backend *add(struct plane_supervisor *supervisor, const char *name
 	backend->resources = *resources;
 	plane_capacity_take(&supervisor->capacity, resources, fencing_token);
 	HASH_ADD_STR(supervisor->backends, name, backend);
-	supervisor->is_calm = supervisor->is_counted = false;
+	plane_supervisor_mark_restless(backend);
 	return backend;
 }
 
@@ -50,7 +50,7 @@ static void forget_plan(struct backend *backend)
 static void destroy(struct backend *backend)
 {
 	HASH_DEL(backend->supervisor->backends, backend);
-	backend->supervisor->is_counted = false;
+	plane_supervisor_mark_calm(backend);
 	forget_plan(backend);
 	free(backend);
 }
@@ -87,7 +87,7 @@ static void mark_unrecorded(
 	if (!backend->is_unrecorded)
 		plane_error_backend(name, "record its state: %s", err->message);
 	backend->is_unrecorded = true;
-	supervisor->is_calm = false;
+	plane_supervisor_mark_restless(backend);
 }
 
 void plane_supervisor_settle(struct plane_supervisor *supervisor)
@@ -234,7 +234,7 @@ static void step(struct backend *backend, const struct plane_life_event *event)
 {
 	enum plane_life_effect effect;
 	bool is_changed = plane_life_advance(&backend->life, event, &effect);
-	backend->supervisor->is_calm = backend->supervisor->is_counted = false;
+	plane_supervisor_mark_restless(backend);
 	carry_out(backend, effect); /* first: a start does not wait for the disk */
 	if (is_changed && backend->life.state.status == PLANE_TERMINATED)
 		release(backend);
@@ -516,8 +516,20 @@ static void check_grace(struct backend *backend)
 static bool is_calm(const struct backend *backend)
 {
 	return backend->epoch && backend->epoch == backend->supervisor->keeper.lease.epoch &&
-	       !backend->is_unrecorded && !backend->kill_at_ms &&
-	       backend->life.state.status != PLANE_TERMINATED;
+	       !backend->is_unrecorded && backend->life.state.status < PLANE_TERMINATING;
+}
+
+static void look_at(struct backend *backend, int64_t now_ms)
+{
+	if (backend->is_unrecorded) {
+		record(backend);
+		reap(backend);
+	} else if (backend->life.state.status == PLANE_TERMINATED) {
+		reap(backend);
+	} else {
+		check_grace(backend); /* neither frees it */
+		check_lease(backend, now_ms);
+	}
 }
 
 /* What a drone does four times a second must not grow with its backends. */
@@ -525,21 +537,17 @@ void plane_supervisor_tick(struct plane_supervisor *supervisor)
 {
 	struct backend *backend, *next;
 	int64_t now_ms = plane_local_clock_now_ms(supervisor->config.clock);
-	if (supervisor->is_calm &&
-		plane_drone_lease_step(&supervisor->keeper.lease, now_ms) == PLANE_LEASE_HOLD)
+	if (plane_drone_lease_step(&supervisor->keeper.lease, now_ms) != PLANE_LEASE_HOLD) {
+		HASH_ITER (hh, supervisor->backends, backend, next)
+			look_at(backend, now_ms);
 		return;
-	supervisor->is_calm = true;
-	HASH_ITER (hh, supervisor->backends, backend, next) {
-		supervisor->is_calm &= is_calm(backend);
-		if (backend->is_unrecorded) {
-			record(backend);
-			reap(backend);
-		} else if (backend->life.state.status == PLANE_TERMINATED) {
-			reap(backend);
-		} else {
-			check_grace(backend); /* neither frees it */
-			check_lease(backend, now_ms);
-		}
+	}
+	for (backend = supervisor->restless; backend; backend = next) {
+		next = backend->restless_next;
+		if (is_calm(backend))
+			plane_supervisor_mark_calm(backend);
+		else
+			look_at(backend, now_ms);
 	}
 }
 

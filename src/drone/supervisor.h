@@ -105,8 +105,7 @@ void plane_supervisor_disown(struct plane_supervisor *supervisor, const char *ba
 struct plane_supervisor_counts {
 	int64_t running, ending;
 };
-/** Cheap, unless something has changed since the last call. */
-struct plane_supervisor_counts plane_supervisor_count(struct plane_supervisor *supervisor);
+struct plane_supervisor_counts plane_supervisor_count(const struct plane_supervisor *supervisor);
 
 /** Calls for each running backend with its metrics since the last call. */
 void plane_supervisor_metrics(struct plane_supervisor *supervisor,

@@ -26,6 +26,8 @@ struct backend {
 	struct plane_resources resources;     /* what it asked for */
 	int64_t cpu_total_ns, measured_at_us; /* of the last metrics */
 	uint64_t metrics_round;               /* the last one that it was measured in */
+	bool is_restless;
+	struct backend *restless_prev, *restless_next;
 	UT_hash_handle hh;
 };
 
@@ -36,9 +38,8 @@ struct plane_supervisor {
 	struct plane_capacity capacity;
 	bool has_more_room; /* than was told last */
 	struct backend *backends;
-	bool is_counted; /* `counts` are as it is now */
-	struct plane_supervisor_counts counts;
-	bool is_calm; /* none of them needs anything while the drone's lease holds */
+	struct backend
+		*restless; /* also those that end: to look at while the drone's lease holds */
 	uint64_t metrics_round;
 	struct plane_journal_record gathered[PLANE_GATHERED_MAX];
 	size_t gathered_count;
@@ -46,5 +47,9 @@ struct plane_supervisor {
 
 /** Looks at what there is for backends; supervisor_lease.c. */
 void plane_supervisor_measure(struct plane_supervisor *supervisor);
+/** Something about it has changed: the next ticks look at it, until it is calm. */
+void plane_supervisor_mark_restless(struct backend *backend);
+/** Also before it is freed. */
+void plane_supervisor_mark_calm(struct backend *backend);
 
 #endif

@@ -1,4 +1,7 @@
-/* The drone's own lease, and what is told with each request for it. */
+/* The drone's own lease, and what is told with each request for it; which backends must be looked
+ * at while it holds. */
+#include <utlist.h>
+
 #include "base/log.h"
 #include "drone/supervisor_internal.h"
 
@@ -48,4 +51,20 @@ void plane_supervisor_lease_answered(
 	if (plane_lease_keeper_answer(&supervisor->keeper, order, &broken) ==
 		PLANE_DRONE_LEASE_BROKEN)
 		plane_supervisor_tick(supervisor); /* all under it is ended */
+}
+
+void plane_supervisor_mark_restless(struct backend *backend)
+{
+	if (backend->is_restless)
+		return;
+	backend->is_restless = true;
+	DL_APPEND2(backend->supervisor->restless, backend, restless_prev, restless_next);
+}
+
+void plane_supervisor_mark_calm(struct backend *backend)
+{
+	if (!backend->is_restless)
+		return;
+	backend->is_restless = false;
+	DL_DELETE2(backend->supervisor->restless, backend, restless_prev, restless_next);
 }

@@ -4,20 +4,15 @@
 #include "base/clock.h"
 #include "drone/supervisor_internal.h"
 
-struct plane_supervisor_counts plane_supervisor_count(struct plane_supervisor *supervisor)
+struct plane_supervisor_counts plane_supervisor_count(const struct plane_supervisor *supervisor)
 {
-	struct plane_supervisor_counts counts = { 0 };
-	struct backend *backend, *next;
-	if (supervisor->is_counted)
-		return supervisor->counts;
-	HASH_ITER (hh, supervisor->backends, backend, next) {
-		bool is_ending = backend->life.state.status >= PLANE_TERMINATING;
-		counts.running += !is_ending;
-		counts.ending += is_ending;
-	}
-	supervisor->counts = counts;
-	supervisor->is_counted = true;
-	return counts;
+	const struct backend *backend;
+	int64_t ending = 0;
+	for (backend = supervisor->restless; backend; backend = backend->restless_next)
+		ending += backend->life.state.status >= PLANE_TERMINATING;
+	return (struct plane_supervisor_counts){
+		.running = (int64_t)HASH_COUNT(supervisor->backends) - ending, .ending = ending
+	};
 }
 
 /* What a backend without a limit may use: messages say this, as container engines do. */

@@ -238,9 +238,10 @@ static void renew(struct memory_database *database, struct plane_store_renewal *
 		return;
 	}
 	int64_t after = renewal->epoch ? renewal->epoch - 1 : renewal->last_epoch;
-	if (!node->is_lease_granted || node->lease_epoch <= after)
+	if (!node->is_lease_granted || node->lease_epoch <= after) {
 		node->lease_epoch = (node->lease_epoch > after ? node->lease_epoch : after) + 1;
-	node->has_broken = true; /* perhaps */
+		node->has_broken = true; /* perhaps */
+	}
 	node->is_lease_granted = true;
 	node->lease_renewals++;
 	node->heartbeat_at = memory_now(database);
