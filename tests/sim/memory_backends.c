@@ -252,8 +252,9 @@ int memory_sweep_candidates(struct plane_store *store, int64_t node_id,
 	const struct memory_backend *backend;
 	struct plane_store_sweep found = { 0 };
 	int64_t now_ms = memory_now(database);
+	bool is_any = node && (node->limited || node->terminating);
 	(void)err;
-	DL_FOREACH (node ? node->backends : NULL, backend) {
+	DL_FOREACH (is_any ? node->backends : NULL, backend) {
 		const struct memory_state *last = &backend->states[backend->state_count - 1];
 		bool is_backend_due = is_due(backend, now_ms);
 		if (!is_backend_due && last->status != PLANE_TERMINATING)

@@ -34,7 +34,7 @@ struct memory_node {
 	bool has_broken;                 /* backends of an epoch before */
 	struct memory_backend *backends; /* that have not ended */
 	int64_t backend_count;
-	int64_t own_leases;         /* among them */
+	int64_t own_leases, limited, terminating; /* among them: with a limit of time, status 60 */
 	int64_t told_backend_count; /* as it reported, or as counted at its heartbeat */
 	bool has_resources;
 	struct plane_drone_resources resources;
@@ -157,6 +157,8 @@ int64_t memory_now(struct memory_database *database);
 struct memory_node *memory_node_by_id(struct memory_database *database, int64_t id);
 struct memory_backend *memory_backend_by_name(struct memory_database *database, const char *name);
 enum plane_backend_status memory_status(const struct memory_backend *backend);
+/** May it become due by the passing of time? */
+bool memory_is_limited(const struct memory_backend *backend);
 struct plane_backend_state memory_state(const struct memory_state *state);
 bool memory_key_is_live(const struct memory_key *key, int64_t now_ms);
 /** Adds a state; an end frees the key, tokens and orders. Tells feeds. */

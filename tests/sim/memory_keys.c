@@ -313,6 +313,7 @@ static struct memory_backend *add_backend(
 	backend->max_idle_ms = spawn->max_idle_seconds < 0 ? -1 : spawn->max_idle_seconds * 1000;
 	DL_APPEND(backend->drone->backends, backend);
 	backend->drone->backend_count++;
+	backend->drone->limited += memory_is_limited(backend);
 	backend->drone->own_leases += backend->lease_epoch == 0;
 	HASH_ADD_STR(database->backends, name, backend);
 	if (backend->static_token)
@@ -406,6 +407,8 @@ static void move_to(struct memory_database *database, struct memory_backend *bac
 	to->backend_count++;
 	from->own_leases -= backend->lease_epoch == 0;
 	to->own_leases += epoch == 0;
+	from->limited -= memory_is_limited(backend);
+	to->limited += memory_is_limited(backend);
 	backend->drone = backend->key->drone = to;
 	backend->lease_epoch = backend->key->lease_epoch = epoch;
 	backend->fencing_token = backend->key->fencing_token = next_fencing_token(database);

@@ -49,6 +49,11 @@ enum plane_backend_status memory_status(const struct memory_backend *backend)
 	return backend->states[backend->state_count - 1].status;
 }
 
+bool memory_is_limited(const struct memory_backend *backend)
+{
+	return backend->lifetime_ends_at >= 0 || backend->max_idle_ms >= 0;
+}
+
 struct plane_backend_state memory_state(const struct memory_state *state)
 {
 	struct plane_backend_state plain = { .status = state->status };
@@ -97,6 +102,7 @@ static void end_backend(struct memory_database *database, struct memory_backend 
 	DL_DELETE(backend->drone->backends, backend);
 	backend->drone->backend_count--;
 	backend->drone->own_leases -= backend->lease_epoch == 0;
+	backend->drone->limited -= memory_is_limited(backend);
 }
 
 void memory_put_state(struct memory_store *store, struct memory_backend *backend,
@@ -108,7 +114,10 @@ void memory_put_state(struct memory_store *store, struct memory_backend *backend
 	struct plane_store_event event = {
 		.kind = PLANE_STORE_EVENT_STATE, .state = *state, .time_ms = now_ms
 	};
+	backend->drone->terminating -=
+		backend->state_count && memory_status(backend) == PLANE_TERMINATING;
 	add_state(backend, state, now_ms);
+	backend->drone->terminating += state->status == PLANE_TERMINATING;
 	if (state->status <= PLANE_READY)
 		backend->keepalive_at = now_ms;
 	if (state->status == PLANE_TERMINATED && !was_ended)
