@@ -368,13 +368,17 @@ static int finish_connect(struct plane_pg *pg, int64_t deadline_ms, struct plane
 }
 
 /* As a statement, because PgBouncer takes few settings at the start of a connection. The server
- * gives up before its client does; a client that is gone holds nothing for long. */
+ * gives up before its client does; a client that is gone holds nothing for long. Statements are
+ * planned once, and that may be while tables are still empty, where reading the whole of them looks
+ * cheapest: each finds its rows by an index. To compile them would take longer than they do. */
 static const char set_session[] = "SELECT set_config('statement_timeout', $1, false), "
 				  "set_config('lock_timeout', $1, false), "
 				  "set_config('idle_in_transaction_session_timeout', $1, false), "
 				  "set_config('tcp_keepalives_idle', '5', false), "
 				  "set_config('tcp_keepalives_interval', '2', false), "
 				  "set_config('tcp_keepalives_count', '3', false), "
+				  "set_config('enable_seqscan', 'off', false), "
+				  "set_config('jit', 'off', false), "
 				  "set_config('plan_cache_mode', 'force_generic_plan', false), "
 				  "set_config('plane.origin', $2, false)";
 

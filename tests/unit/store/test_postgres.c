@@ -19,6 +19,7 @@ static int number;
 static int set_up(void **state)
 {
 	(void)state;
+	number = 0;
 	postgres_server_run("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
 	store = plane_store_open(postgres_server_url(), &err);
 	struct plane_store_node node = { .kind = PLANE_NODE_DRONE,
@@ -171,6 +172,39 @@ static void a_transaction_that_is_rolled_back_each_time_fails_as_a_whole(void **
 	assert_int_equal(found.state.status, PLANE_SCHEDULED);
 }
 
+/* ---- plans ---- */
+
+/* They are made when the tables are empty and kept while these grow. */
+static void statements_find_their_rows_by_indexes(void **state)
+{
+	(void)state;
+	struct plane_store_report reports[2];
+	struct plane_backend_state ready, ended = { .status = PLANE_TERMINATED };
+	struct plane_store_connection found = { 0 };
+	struct plane_store_connect look = { .key_namespace = "", .key_name = "b1", .key_tag = "" };
+	struct plane_store_sweep sweep = { 0 };
+	const char *const actions[] = { "ak-0", "ak-1" }, *const backends[] = { "b1" };
+	bool is_alive[1];
+	close_all_connections();
+	postgres_server_run("SELECT pg_stat_reset()"); /* what made the indexes is not meant */
+	assert_true(spawn("b1") > 0 && spawn("b2") > 0);
+	assert_int_equal(report_ready(reports, &ready), 0);
+	assert_int_equal(plane_store_actions_ack(store, actions, 2, drone, &err), 0);
+	assert_int_equal(plane_store_connect(store, &look, &found, &err), 0);
+	plane_store_drones_finish(&found.drones);
+	assert_int_equal(plane_store_backends_keep_alive(store, backends, 1, is_alive, &err), 0);
+	assert_int_equal(plane_store_sweep_candidates(store, drone, &sweep, &err), 0);
+	plane_store_sweep_finish(&sweep);
+	reports[0].state = &ended;
+	assert_int_equal(plane_store_backend_update(store, drone, reports, 1, &err), 0);
+	close_all_connections(); /* then all is counted */
+	postgres_server_run(
+		"DO $$ DECLARE read text; BEGIN SELECT string_agg(relname, ' ') INTO read FROM "
+		"pg_stat_user_tables WHERE seq_scan > 0 AND relname IN ('backend', 'backend_key', "
+		"'backend_state', 'action', 'token', 'node', 'drone'); IF read IS NOT NULL THEN "
+		"RAISE EXCEPTION 'read as a whole: %', read; END IF; END $$");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -179,6 +213,7 @@ int main(void)
 		TEST(fencing_tokens_jump_ahead_on_another_timeline),
 		TEST(fencing_tokens_jump_ahead_in_a_restored_dump),
 		TEST(fencing_tokens_are_not_behind_the_time_on_a_new_connection),
+		TEST(statements_find_their_rows_by_indexes),
 		TEST(a_deadlock_is_tried_again),
 		TEST(a_serialization_failure_is_tried_again),
 		TEST(a_transaction_that_is_rolled_back_each_time_fails_as_a_whole),
