@@ -29,8 +29,11 @@ class Database(Postgres):
                                    "track_io_timing=on"])
         self.execute("CREATE EXTENSION pg_stat_statements")
 
-    def all_pids(self):
-        return [self.pid(), *descendants([self.pid()])]
+    def cpu_seconds(self):
+        """Of all its processes, those that have ended included."""
+        waited_for = pathlib.Path(f"/proc/{self.pid()}/stat").read_text().rsplit(")", 1)[1].split()[13:15]
+        return (cpu_seconds([self.pid(), *descendants([self.pid()])])
+                + sum(map(int, waited_for)) / os.sysconf("SC_CLK_TCK"))
 
     def reset(self):
         self.execute("SELECT pg_stat_statements_reset()")
@@ -111,7 +114,7 @@ def counters(address):
 
 
 class Spent:
-    """CPU of groups of processes over a block."""
+    """CPU of groups of processes over a block: lists of process ids, or what tells the seconds."""
 
     def __init__(self, groups):
         self.groups = groups
@@ -121,7 +124,7 @@ class Spent:
         return self
 
     def now(self):
-        return {name: cpu_seconds(pids() if callable(pids) else pids) for name, pids in self.groups.items()}
+        return {name: group() if callable(group) else cpu_seconds(group) for name, group in self.groups.items()}
 
     def __exit__(self, *_):
         self.elapsed = time.monotonic() - self.began

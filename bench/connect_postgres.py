@@ -107,7 +107,7 @@ def side(directory, db, controllers, database=None, program=None, kind="lease"):
         hold(started[0][0], "k-0")
         groups = {"controllers": [pid for _, pid in started], "drones": players}
         if database:
-            groups["postgres"] = database.all_pids
+            groups["postgres"] = database.cpu_seconds
         name = db.rsplit("/", 1)[1]
 
         def count_ready():

@@ -19,6 +19,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "model/names.h"
+#include "model/resources.h"
 #include "net/channel.h"
 
 #define LEASE "drone-lease"
@@ -30,8 +31,8 @@ struct drone {
 	struct plane_channel *channel;
 	uv_timer_t timer;
 	char name[PLANE_NAME_SIZE];
-	int64_t epoch, last_event, heartbeat_at_ms;
-	int next_key;
+	int64_t epoch, last_event, heartbeat_at_ms, last_fencing_token;
+	int next_key, running;
 	bool has_lease; /* the controller knows of them too */
 };
 
@@ -72,11 +73,15 @@ static void take_order(struct drone *drone, const struct plane_drone_order *orde
 	send_message(drone, json_pack("{s:{s:s}}", "AckAction", "action_id", order->action_id));
 	if (order->kind == PLANE_ORDER_SPAWN) {
 		all.spawned++;
+		drone->running++;
+		if (order->fencing_token > drone->last_fencing_token)
+			drone->last_fencing_token = order->fencing_token;
 		send_state(drone, order->backend, state("loading"));
 		send_state(drone, order->backend, state("starting"));
 		send_state(drone, order->backend, state_at("waiting"));
 		send_state(drone, order->backend, state_at("ready"));
 	} else {
+		drone->running--;
 		send_state(drone, order->backend,
 			json_pack("{s:s,s:s,s:s,s:s,s:i}", "status", "terminated", "last_status",
 				"ready", "termination", "soft", "reason", "external", "exit_code",
@@ -98,12 +103,26 @@ static void on_message(void *data, const json_t *message)
 
 /* ---- what an idle drone sends ---- */
 
+/* Each has room for whatever is asked for. */
+static json_t *resources(const struct drone *drone)
+{
+	const struct plane_resources much = { PLANE_MEMORY_BYTES_MAX, PLANE_CPU_MILLIS_MAX };
+	struct plane_drone_resources report = { .total = much,
+		.allocatable = much,
+		.memory_available_bytes = PLANE_MEMORY_BYTES_MAX,
+		.load_millis = -1,
+		.backend_count = drone->running,
+		.last_fencing_token = drone->last_fencing_token };
+	return plane_drone_resources_write(&report);
+}
+
 static void renew_lease(struct drone *drone)
 {
-	send_message(drone, json_pack("{s:{s:o,s:I,s:s,s:I}}", "RenewLease", "epoch",
-				    drone->epoch ? json_integer(drone->epoch) : json_null(),
-				    "last_epoch", (json_int_t)drone->epoch, "journal", drone->name,
-				    "local_time", (json_int_t)plane_clock_boot_ms()));
+	send_message(drone,
+		json_pack("{s:{s:o,s:I,s:s,s:I,s:o}}", "RenewLease", "epoch",
+			drone->epoch ? json_integer(drone->epoch) : json_null(), "last_epoch",
+			(json_int_t)drone->epoch, "journal", drone->name, "local_time",
+			(json_int_t)plane_clock_boot_ms(), "resources", resources(drone)));
 }
 
 static void renew_keys(struct drone *drone)
@@ -194,6 +213,7 @@ int main(int argc, char **argv)
 	all.backends = argc > 6 ? atoi(argv[6]) : 0;
 	all.drones = plane_alloc_zero((size_t)all.count + 1, sizeof(*all.drones));
 	for (int i = 0; i < all.count; i++) {
+		all.drones[i].running = all.backends;
 		if (start_drone(&all.drones[i], argv[1], argv[2], argv[4], i + 1, &err) < 0) {
 			fprintf(stderr, "%s\n", err.message);
 			return 1;

@@ -63,7 +63,7 @@ def watch(database, name, pid, seconds):
     """What is spent on doing nothing."""
     rows_before = database.rows_written(name)
     database.reset()
-    with Spent({"controller": [pid], "postgres": database.all_pids}) as spent:
+    with Spent({"controller": [pid], "postgres": database.cpu_seconds}) as spent:
         time.sleep(seconds)  # the measured time itself
         statements, writes, log_bytes = database.totals()
     if IS_VERBOSE:
