@@ -148,6 +148,7 @@ static void statistics(struct plane_store *base, struct plane_store_statistics *
 static void close_store(struct plane_store *base)
 {
 	struct plane_postgres_store *store = PLANE_POSTGRES_STORE(base);
+	plane_pg_group_finish(&store->group);
 	plane_pg_pool_close(&store->pool);
 	free(store);
 }
@@ -210,5 +211,6 @@ struct plane_store *plane_postgres_store_open(const char *url, struct plane_erro
 		free(store);
 		return NULL;
 	}
+	plane_pg_group_init(&store->group, &store->pool);
 	return &store->base;
 }

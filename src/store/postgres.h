@@ -4,11 +4,13 @@
 #define PLANE_STORE_POSTGRES_H
 
 #include "store/postgres_db.h"
+#include "store/postgres_group.h"
 #include "store/store_impl.h"
 
 struct plane_postgres_store {
 	struct plane_store base;
 	struct plane_pg_pool pool;
+	struct plane_pg_group group; /* of connects */
 	/* Since when this process watches over nodes, in the store's time: what happened while the
 	 * database was away is not held against them. */
 	atomic_llong watching_since_ms;

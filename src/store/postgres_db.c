@@ -12,8 +12,6 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 
-#define PARAMETERS_MAX 24
-#define NUMBER_SIZE 24
 #define NAME_SIZE 24
 
 /* The class or code of an SQLSTATE (PostgreSQL manual, appendix A), and what it is for callers. */
@@ -129,31 +127,43 @@ static int prepare(
 	return 0;
 }
 
-static int queue_list(struct plane_pg *pg, struct plane_error *err, const char *sql,
-	const char *format, va_list *args)
+void plane_pg_values_set(struct plane_pg_values *values, const char *format, va_list *args)
 {
-	const char *values[PARAMETERS_MAX];
-	char numbers[PARAMETERS_MAX][NUMBER_SIZE], name[NAME_SIZE];
-	int count = 0;
-	for (; format[count]; count++) {
-		char kind = format[count];
+	int i = 0;
+	for (; format[i]; i++) {
+		char kind = format[i];
 		if (kind == 't') {
-			values[count] = va_arg(*args, const char *);
+			values->texts[i] = va_arg(*args, const char *);
 			continue;
 		}
 		int64_t number = kind == 'b' ? va_arg(*args, int) : va_arg(*args, int64_t);
-		snprintf(numbers[count], NUMBER_SIZE, "%" PRId64, number);
-		values[count] = kind == 'o' && number < 0 ? NULL : numbers[count];
+		snprintf(values->numbers[i], sizeof(values->numbers[i]), "%" PRId64, number);
+		values->texts[i] = kind == 'o' && number < 0 ? NULL : values->numbers[i];
 	}
+	values->count = i;
+}
+
+int plane_pg_queue_values(struct plane_pg *pg, struct plane_error *err, const char *sql,
+	const struct plane_pg_values *values)
+{
+	char name[NAME_SIZE];
 	if (plane_pg_is_broken(pg))
 		return lose(pg, "the connection is lost", err);
 	int result = prepare(pg, sql, name, err);
 	if (result < 0)
 		return result;
 	atomic_fetch_add_explicit(&pg->statistics->statements, 1, memory_order_relaxed);
-	if (!PQsendQueryPrepared(pg->connection, name, count, values, NULL, NULL, 0))
+	if (!PQsendQueryPrepared(pg->connection, name, values->count, values->texts, NULL, NULL, 0))
 		return lose(pg, PQerrorMessage(pg->connection), err);
 	return 0;
+}
+
+static int queue_list(struct plane_pg *pg, struct plane_error *err, const char *sql,
+	const char *format, va_list *args)
+{
+	struct plane_pg_values values;
+	plane_pg_values_set(&values, format, args);
+	return plane_pg_queue_values(pg, err, sql, &values);
 }
 
 int plane_pg_queue(

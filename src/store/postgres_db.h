@@ -50,6 +50,17 @@ void plane_pg_close(struct plane_pg *pg);
 /** After an error: is it of no more use? */
 bool plane_pg_is_broken(const struct plane_pg *pg);
 
+#define PLANE_PG_PARAMETERS_MAX 24
+/** Values of a statement, to be queued later; texts are borrowed. */
+struct plane_pg_values {
+	int count;
+	const char *texts[PLANE_PG_PARAMETERS_MAX];
+	char numbers[PLANE_PG_PARAMETERS_MAX][24];
+};
+/** `format` as for plane_pg_queue. */
+void plane_pg_values_set(struct plane_pg_values *values, const char *format, va_list *args);
+int plane_pg_queue_values(struct plane_pg *pg, struct plane_error *err, const char *sql,
+	const struct plane_pg_values *values);
 /**
  * Queues a statement with the values that `format` names, one letter each: 't': const char *, NULL
  * is NULL; 'i': int64_t; 'o': int64_t, negative is NULL; 'b': int (a bool). Nothing is waited for.

@@ -57,11 +57,10 @@ int plane_postgres_connect(struct plane_store *base, const struct plane_store_co
 	const struct plane_store_token none = { 0 };
 	const struct plane_store_token *token = request->token ? request->token : &none;
 	_cleanup_free_ char *auth = token->auth ? plane_json_dump(token->auth) : NULL;
-	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
-		connect_key, "tttttttittii", request->key_namespace, request->key_name,
-		request->key_tag, token->token, token->secret_token, token->user, auth,
-		token->lifetime_ms, request->cluster, request->pool, request->healthy_ms,
-		request->lease_healthy_ms);
+	int result = plane_pg_group_run(&PLANE_POSTGRES_STORE(base)->group, &rows, err, connect_key,
+		"tttttttittii", request->key_namespace, request->key_name, request->key_tag,
+		token->token, token->secret_token, token->user, auth, token->lifetime_ms,
+		request->cluster, request->pool, request->healthy_ms, request->lease_healthy_ms);
 	if (result < 0)
 		return result;
 	int count = PQntuples(rows);

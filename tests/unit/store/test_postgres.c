@@ -1,9 +1,10 @@
-/* What only the store in PostgreSQL does: fencing tokens after a change of server, and transactions
- * that are rolled back for the sake of others. */
+/* What only the store in PostgreSQL does: fencing tokens after a change of server, transactions
+ * that are rolled back for the sake of others or shared with them, plans. */
 #include "../cmocka_all.h"
 #include "postgres_server.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -172,6 +173,90 @@ static void a_transaction_that_is_rolled_back_each_time_fails_as_a_whole(void **
 	assert_int_equal(found.state.status, PLANE_SCHEDULED);
 }
 
+/* ---- calls that share a transaction ---- */
+
+#define CALLERS 16
+#define CALLS_EACH 40
+
+struct caller {
+	pthread_t thread;
+	int number, wrong;
+};
+
+/* Each call's own outcome: a token for its own backend, a failure where the database refuses it. */
+static void *connect_often(void *data)
+{
+	struct caller *caller = data;
+	_cleanup_json_ json_t *auth = json_object();
+	const char *backend = caller->number % 2 ? "b1" : "b2";
+	for (int i = 0; i < CALLS_EACH; i++) {
+		bool is_refused = i % 5 == 0;
+		char name[32];
+		struct plane_error own = { 0 };
+		snprintf(name, sizeof(name), "%s-%d-%d", is_refused ? "bad" : "good",
+			caller->number, i);
+		struct plane_store_token token = {
+			.token = name, .secret_token = "secret", .auth = auth, .lifetime_ms = 60000
+		};
+		struct plane_store_connect look = {
+			.key_namespace = "", .key_name = backend, .key_tag = "", .token = &token
+		};
+		struct plane_store_connection found = { 0 };
+		int result = plane_store_connect(store, &look, &found, &own);
+		if (is_refused)
+			caller->wrong += result != -EIO || !strstr(own.message, name);
+		else
+			caller->wrong += result != 0 || !found.has_token ||
+					 strcmp(found.key.backend, backend) != 0;
+		plane_store_drones_finish(&found.drones);
+	}
+	return NULL;
+}
+
+static void check_routes(void)
+{
+	for (int i = 0; i < CALLERS * CALLS_EACH; i++) {
+		int caller_number = i / CALLS_EACH, call = i % CALLS_EACH;
+		char name[32];
+		struct plane_store_route route;
+		bool is_found = false, is_refused = call % 5 == 0;
+		snprintf(name, sizeof(name), "%s-%d-%d", is_refused ? "bad" : "good", caller_number,
+			call);
+		assert_int_equal(plane_store_route_find(store, name, &is_found, &route, &err), 0);
+		assert_int_equal(is_found, !is_refused);
+		if (is_found) {
+			assert_string_equal(route.backend, caller_number % 2 ? "b1" : "b2");
+			plane_store_route_finish(&route);
+		}
+	}
+}
+
+static void connects_that_share_a_transaction_have_their_own_outcomes(void **state)
+{
+	(void)state;
+	struct caller callers[CALLERS] = { 0 };
+	struct plane_store_statistics before, after;
+	assert_true(spawn("b1") > 0 && spawn("b2") > 0);
+	postgres_server_run(
+		"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE "
+		"EXCEPTION '% is refused', NEW.token USING ERRCODE = '23514'; END $$; CREATE "
+		"TRIGGER refuse BEFORE INSERT ON token FOR EACH ROW WHEN (NEW.token LIKE 'bad%') "
+		"EXECUTE FUNCTION refuse()");
+	plane_store_statistics(store, &before);
+	for (int i = 0; i < CALLERS; i++) {
+		callers[i].number = i;
+		assert_int_equal(
+			pthread_create(&callers[i].thread, NULL, connect_often, &callers[i]), 0);
+	}
+	for (int i = 0; i < CALLERS; i++) {
+		pthread_join(callers[i].thread, NULL);
+		assert_int_equal(callers[i].wrong, 0);
+	}
+	plane_store_statistics(store, &after);
+	assert_true(after.round_trips - before.round_trips < after.statements - before.statements);
+	check_routes();
+}
+
 /* ---- plans ---- */
 
 /* They are made when the tables are empty and kept while these grow. */
@@ -213,6 +298,7 @@ int main(void)
 		TEST(fencing_tokens_jump_ahead_on_another_timeline),
 		TEST(fencing_tokens_jump_ahead_in_a_restored_dump),
 		TEST(fencing_tokens_are_not_behind_the_time_on_a_new_connection),
+		TEST(connects_that_share_a_transaction_have_their_own_outcomes),
 		TEST(statements_find_their_rows_by_indexes),
 		TEST(a_deadlock_is_tried_again),
 		TEST(a_serialization_failure_is_tried_again),
