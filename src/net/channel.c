@@ -56,6 +56,7 @@ struct plane_channel {
 	struct link *link;   /* the present attempt */
 	int64_t heard_at_ms; /* on the connection before the present one; 0: there was none */
 	int64_t backoff_ms, patience_ms;
+	unsigned slow_count;        /* attempts that took too long since the last connection */
 	char failure[FAILURE_SIZE]; /* of the last attempts, which is told once; "" for none */
 	void (*on_closed)(void *data);
 	void *closed_data;
@@ -177,6 +178,18 @@ static void flush(struct link *link)
 		write_plain(link, output);
 }
 
+/* The next step of an attempt is the far side's. After one that took too long there is more time: a
+ * slow way must not be given up for ever. */
+static void await_step(struct plane_channel *channel)
+{
+	int64_t limit_ms = channel->patience_ms;
+	for (unsigned i = 0; i < channel->slow_count && limit_ms < PATIENCE_MAX_MS; i++)
+		limit_ms *= 2;
+	if (limit_ms > PATIENCE_MAX_MS)
+		limit_ms = PATIENCE_MAX_MS;
+	(void)uv_timer_start(&channel->timer, on_timer, (uint64_t)limit_ms, 0);
+}
+
 static void start_pings(struct plane_channel *channel)
 {
 	uint64_t period_ms = (uint64_t)channel->patience_ms;
@@ -199,6 +212,7 @@ static void on_handshake(struct link *link, const json_t *json)
 	link->phase = LINK_CONNECTED;
 	link->connected_at_ms = (int64_t)uv_now(channel->loop);
 	channel->failure[0] = '\0';
+	channel->slow_count = 0;
 	start_pings(channel);
 	channel->listener.on_connected(channel->listener.data, &peer);
 }
@@ -287,6 +301,7 @@ static void feed_answer(struct link *link, const char *bytes, size_t len)
 		return;
 	}
 	link->phase = LINK_HANDSHAKING;
+	await_step(link->channel);
 	link->ws = plane_websocket_create(true, on_text, link);
 	plane_websocket_send_text(
 		link->ws, link->channel->handshake, strlen(link->channel->handshake));
@@ -356,6 +371,7 @@ static void send_upgrade(struct link *link)
 		plane_buffer_addf(&out, "Authorization: Bearer %s\r\n", link->bearer);
 	plane_buffer_add_text(&out, "\r\n");
 	link->phase = LINK_UPGRADING;
+	await_step(channel);
 	write_plain(link, &out);
 	plane_buffer_finish(&out);
 }
@@ -403,7 +419,7 @@ static void attempt(struct plane_channel *channel)
 	channel->link = link;
 	(void)uv_tcp_init(channel->loop, &link->tcp); /* cannot fail without a domain */
 	link->tcp.data = link->lookup.data = link;
-	(void)uv_timer_start(&channel->timer, on_timer, (uint64_t)channel->patience_ms, 0);
+	await_step(channel);
 	if (channel->url.is_tls && !(link->tls = plane_tls_client_create(
 					     channel->url.host, &channel->credentials.tls, &err))) {
 		fail_link(link, err.message);
@@ -433,6 +449,12 @@ static void check_liveness(struct plane_channel *channel)
 	flush(link);
 }
 
+static void give_up_slow(struct plane_channel *channel)
+{
+	channel->slow_count++;
+	fail_link(channel->link, "it took too long");
+}
+
 static void on_timer(uv_timer_t *timer)
 {
 	struct plane_channel *channel = timer->data;
@@ -441,7 +463,7 @@ static void on_timer(uv_timer_t *timer)
 	else if (channel->link->phase == LINK_CONNECTED)
 		check_liveness(channel);
 	else
-		fail_link(channel->link, "it took too long");
+		give_up_slow(channel);
 }
 
 struct plane_channel *plane_channel_connect(uv_loop_t *loop, const char *controller_url,

@@ -50,8 +50,10 @@ bool plane_channel_is_connected(const struct plane_channel *channel);
  * peer sent from then on may be lost. -1 when none was lost yet. */
 int64_t plane_channel_silence_ms(const struct plane_channel *channel);
 
-/** How long the far side may keep us waiting: an attempt takes no longer, the pause between two is
- * no longer, and a connection on which nothing at all was heard for twice as long is given up. */
+/** How long the far side may keep us waiting: no step of an attempt takes longer (that is to
+ * connect, to upgrade, the handshake; after one that did it is twice as long, up to 10 s), the
+ * pause between two is no longer, and a connection on which nothing at all was heard for twice as
+ * long is given up. */
 void plane_channel_set_patience(struct plane_channel *channel, int64_t patience_ms);
 
 /** Gives up the connection, if there is one, and begins anew; `why` is logged. on_disconnected

@@ -19,20 +19,29 @@ struct fixture {
 	struct plane_http_server *server;
 	struct plane_ws *ws;
 	struct plane_channel *channel;
-	int connected, disconnected, texts;
+	int connected, disconnected, texts, attempts;
+	int step_ms; /* so long each step of the server's takes */
+	uv_timer_t answer;
 	char last[64];
 	char *received; /* by the raw client */
 	bool is_stream_closed;
 	struct plane_http_stream *stream;
 };
 
+static void answer_handshake(uv_timer_t *timer)
+{
+	struct fixture *f = timer->data;
+	const char *answer = "{\"version\":{\"version\":\"0.5.5\",\"git_hash\":\"x\"},"
+			     "\"name\":\"co-test\"}";
+	if (f->ws)
+		assert_true(plane_ws_send_text(f->ws, answer, strlen(answer)));
+}
+
 static void on_ws_text(void *data, const char *text, size_t len)
 {
 	struct fixture *f = data;
 	if (f->texts++ == 0) { /* the handshake */
-		const char *answer = "{\"version\":{\"version\":\"0.5.5\",\"git_hash\":\"x\"},"
-				     "\"name\":\"co-test\"}";
-		assert_true(plane_ws_send_text(f->ws, answer, strlen(answer)));
+		(void)uv_timer_start(&f->answer, answer_handshake, (uint64_t)f->step_ms, 0);
 		return;
 	}
 	assert_true(plane_ws_send_text(f->ws, text, len)); /* an echo */
@@ -73,7 +82,10 @@ static void handle(const struct plane_http_request *request, struct plane_http_r
 	response->start_data = request->server_data;
 	response->content_type = "text/plain";
 	if (strcmp(request->path, "/ws") == 0) {
+		struct fixture *f = request->server_data;
 		const char *auth = plane_http_request_header(request, "authorization");
+		f->attempts++; /* there is one at a time */
+		(void)usleep((useconds_t)f->step_ms * 1000);
 		if (!auth || strcmp(auth, "Bearer secret") != 0)
 			response->status = 401;
 		else
@@ -99,6 +111,8 @@ static void open_fixture(struct fixture *f)
 	assert_int_equal(uv_loop_init(&f->loop), 0);
 	uv_timer_init(&f->loop, &f->limit);
 	uv_timer_start(&f->limit, on_limit, LIMIT_MS, 0);
+	uv_timer_init(&f->loop, &f->answer);
+	f->answer.data = f;
 	struct plane_http_server_config config = { .listen = "127.0.0.1:0",
 		.handler = handle,
 		.server_data = f,
@@ -114,6 +128,7 @@ static void close_fixture(struct fixture *f)
 {
 	plane_http_server_close(f->server, NULL, NULL);
 	uv_close((uv_handle_t *)&f->limit, NULL);
+	uv_close((uv_handle_t *)&f->answer, NULL);
 	assert_int_equal(uv_run(&f->loop, UV_RUN_DEFAULT), 0);
 	assert_int_equal(uv_loop_close(&f->loop), 0);
 	free(f->received);
@@ -278,6 +293,41 @@ static void a_channel_talks_and_reconnects(void **state)
 	close_fixture(&f);
 }
 
+/* Connects with the least patience to a server each of whose steps takes so long. */
+static void connect_slowly(struct fixture *f, int step_ms)
+{
+	struct plane_error err = { 0 };
+	struct plane_channel_listener listener = { f, on_connected, on_message, on_disconnected };
+	_cleanup_free_ char *url = url_of(f, "secret@");
+	f->step_ms = step_ms;
+	f->channel =
+		plane_channel_connect(&f->loop, url, NULL, "/ws", "dr-test", NULL, &listener, &err);
+	plane_channel_set_patience(f->channel, 500);
+	while (!f->connected)
+		uv_run(&f->loop, UV_RUN_ONCE);
+	plane_channel_close(f->channel, on_channel_closed, f);
+	while (f->channel || f->ws)
+		uv_run(&f->loop, UV_RUN_ONCE);
+}
+
+static void a_channel_is_patient_with_each_step(void **state)
+{
+	struct fixture f;
+	open_fixture(&f);
+	connect_slowly(&f, 300); /* both together take longer than its patience */
+	assert_int_equal(f.attempts, 1);
+	close_fixture(&f);
+}
+
+static void a_channel_has_more_patience_after_a_step_that_took_too_long(void **state)
+{
+	struct fixture f;
+	open_fixture(&f);
+	connect_slowly(&f, 700);
+	assert_in_range(f.attempts, 2, 3);
+	close_fixture(&f);
+}
+
 static void a_channel_that_is_refused_tries_on_until_closed(void **state)
 {
 	struct fixture f;
@@ -324,6 +374,8 @@ int main(void)
 		cmocka_unit_test(bad_requests_are_refused_and_closed),
 		cmocka_unit_test(a_stream_is_chunked_and_ends),
 		cmocka_unit_test(a_channel_talks_and_reconnects),
+		cmocka_unit_test(a_channel_is_patient_with_each_step),
+		cmocka_unit_test(a_channel_has_more_patience_after_a_step_that_took_too_long),
 		cmocka_unit_test(a_channel_that_is_refused_tries_on_until_closed),
 		cmocka_unit_test(a_port_in_use_is_told),
 	};
