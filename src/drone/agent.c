@@ -20,6 +20,7 @@
 
 #define HEARTBEAT_MS 7000
 #define ANSWER_MIN_MS 500
+#define ANSWER_MAX_MS 10000
 #define METRICS_MS 10000
 #define METRICS_SLICE 250 /* backends measured in one go: some 20 ms */
 #define METRICS_PAUSE_MS 20
@@ -46,7 +47,9 @@ struct plane_agent {
 	bool was_connected, refuses_orders, is_closing;
 	bool is_report_begun;
 	bool has_lease, may_refuse, sends_metrics; /* the controller's extensions */
-	int64_t metrics_until_ms; /* boot clock: reports were asked for until then */
+	int64_t answer_took_ms;                    /* the last one for the lease */
+	unsigned unanswered_count; /* connections given up since then, for want of one */
+	int64_t metrics_until_ms;  /* boot clock: reports were asked for until then */
 	/* events: sent up to last_sent_id, of which in_flight were not acknowledged */
 	int64_t last_sent_id;
 	int in_flight;
@@ -339,6 +342,8 @@ static void take_metrics_request(struct plane_agent *agent, const struct plane_d
 
 static void take_lease(struct plane_agent *agent, const struct plane_drone_order *order)
 {
+	agent->answer_took_ms = plane_supervisor_lease_waiting_ms(agent->config.supervisor);
+	agent->unanswered_count = 0;
 	plane_supervisor_lease_answered(agent->config.supervisor, order);
 	plane_channel_set_patience(
 		agent->channel, plane_supervisor_lease_interval_ms(agent->config.supervisor));
@@ -408,16 +413,30 @@ static void ask_lease(struct plane_agent *agent)
 		(void)send_message(agent, &message); /* asked again on the next connection */
 }
 
+/* On a slow way answers take as long as the last one did, and whoever gave up too early waits for
+ * longer the next time. */
+static int64_t answer_limit_ms(const struct plane_agent *agent)
+{
+	int64_t limit_ms = plane_supervisor_lease_interval_ms(agent->config.supervisor);
+	if (limit_ms < 2 * agent->answer_took_ms)
+		limit_ms = 2 * agent->answer_took_ms;
+	if (limit_ms < ANSWER_MIN_MS)
+		limit_ms = ANSWER_MIN_MS;
+	for (unsigned i = 0; i < agent->unanswered_count && limit_ms < ANSWER_MAX_MS; i++)
+		limit_ms *= 2;
+	return limit_ms < ANSWER_MAX_MS ? limit_ms : ANSWER_MAX_MS;
+}
+
 /* Another controller may answer; or this one on another connection. There is time for that before
  * backends must stop. */
 static void give_up_unanswered(struct plane_agent *agent)
 {
-	int64_t limit_ms = plane_supervisor_lease_interval_ms(agent->config.supervisor);
-	if (limit_ms < ANSWER_MIN_MS)
-		limit_ms = ANSWER_MIN_MS;
-	if (agent->has_lease && plane_channel_is_connected(agent->channel) &&
-		plane_supervisor_lease_waiting_ms(agent->config.supervisor) > limit_ms)
-		plane_channel_drop(agent->channel, "it does not answer for the lease");
+	if (!agent->has_lease || !plane_channel_is_connected(agent->channel) ||
+		plane_supervisor_lease_waiting_ms(agent->config.supervisor) <=
+			answer_limit_ms(agent))
+		return;
+	agent->unanswered_count++;
+	plane_channel_drop(agent->channel, "it does not answer for the lease");
 }
 
 void plane_agent_tick(struct plane_agent *agent)

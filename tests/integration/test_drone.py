@@ -162,6 +162,44 @@ def test_one_lease_for_all_is_the_heartbeat_too():
     asyncio.run(scenario())
 
 
+class SlowController(LeaseController):
+    """Answers each request for a lease on the connection that it came on, after so long."""
+
+    def __init__(self, milliseconds, seconds):
+        super().__init__(milliseconds)
+        self.seconds, self.wires, self.tasks = seconds, set(), set()
+
+    async def on_lease(self, request):
+        self.local_time = request["local_time"]
+        self.wires.add(self.wire)
+        self.tasks.add(asyncio.create_task(self.answer(self.wire, {
+            "epoch": self.epoch, "local_time": request["local_time"],
+            "deadlines": after(request["local_time"], self.milliseconds)})))
+
+    async def answer(self, wire, content):
+        await asyncio.sleep(self.seconds)
+        with contextlib.suppress(websockets.ConnectionClosed):
+            await wire.send(json.dumps({"LeaseResponse": content}))
+
+
+def test_answers_that_take_longer_than_the_interval_keep_the_lease():
+    """As on a slow network: the drone must not give up each connection before its answer comes."""
+    async def scenario():
+        controller = SlowController(5000, 1.3)  # it is to be renewed every second
+
+        async def story():
+            await controller.wait(lambda: controller.of("RenewLease")[-1]["epoch"] == 1)
+            await controller.spawn("only", 0)
+            count, asked = len(controller.wires), len(controller.of("RenewLease"))
+            await controller.wait(lambda: len(controller.of("RenewLease")) > asked + 8)
+            assert controller.status("only") == "ready"
+            assert len(controller.wires) == count
+
+        await with_drone(controller, story)
+
+    asyncio.run(scenario())
+
+
 def test_without_renewal_all_backends_of_the_lease_end():
     async def scenario():
         controller = LeaseController(3000)
