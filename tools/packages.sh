@@ -12,9 +12,9 @@ declare -A packages=(
   [run]=""
   [test]="libcmocka-dev libasan8 libubsan1 libtsan2 python3-pytest python3-pytest-timeout
     postgresql-15 pgbouncer libfaketime python3-psycopg2 python3-websockets python3-aiohttp python3-selenium chromium chromium-driver curl openssl sqlite3
-    iproute2 nftables util-linux mmdebstrap ca-certificates
+    haproxy iproute2 nftables util-linux mmdebstrap ca-certificates
     libarchive-tools docker.io node-llhttp systemd"
-  [bench]="docker.io runc iproute2 util-linux wrk nginx-light haproxy postgresql-15 python3-psycopg2 python3-pytest
+  [bench]="docker.io runc iproute2 nftables util-linux wrk nginx-light haproxy postgresql-15 python3-psycopg2 libfaketime python3-pytest
     python3-websockets"
   [coverage]="gcovr"
   [fuzz]="clang-14 libclang-rt-14-dev node-llhttp"

@@ -10,11 +10,11 @@ cd "$(dirname "$0")/.."
 build=$(realpath "$1")
 shift
 if [ "${1:-}" = --faults ]; then
-  integration=(-m fault tests/faults tests/integration)
+  integration=(-m fault tests/faults tests/cluster tests/integration)
 elif [ $# -gt 0 ]; then
   integration=("$@")
 else
-  integration=(-m 'not long' tests/integration tests/faults)
+  integration=(-m 'not long' tests/integration tests/faults tests/cluster)
 fi
 passed=0
 failed=0

@@ -30,17 +30,37 @@ def new_namespace():
         os.close(before)
 
 
-class Host:
-    """One machine: its namespace and its address."""
+def new_clocks(seconds):
+    """A descriptor of a time namespace whose machine has run so much longer than this one."""
+    holder = subprocess.Popen(["unshare", "--time", "--monotonic", str(seconds), "--boottime",
+                               str(seconds), "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with holder:
+        holder.stdin.write(b"x")
+        holder.stdin.flush()
+        holder.stdout.read(1)  # it is cat now
+        return os.open(f"/proc/{holder.pid}/ns/time_for_children", os.O_RDONLY | os.O_CLOEXEC)
 
-    def __init__(self, name, address):
+
+class Host:
+    """One machine: its namespace and its address. `uptime_s`: it has run so much longer than this
+    one, so that its clocks of uptime say something else than those of the others."""
+
+    def __init__(self, name, address, uptime_s=0):
         self.name, self.address = name, address
         self.fd = new_namespace()
+        self.clocks = new_clocks(uptime_s) if uptime_s else None
         self.run("ip", "link", "set", "lo", "up")
 
     def command(self, *words):
         """The words as they are run on the machine, by the process that starts them."""
-        return ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self.fd}", "--", *map(str, words)]
+        mine = f"/proc/{os.getpid()}/fd"
+        clocks = [f"--time={mine}/{self.clocks}"] if self.clocks is not None else []
+        return ["nsenter", f"--net={mine}/{self.fd}", *clocks, "--", *map(str, words)]
+
+    def close(self):
+        for fd in (self.fd, self.clocks):
+            if fd is not None:
+                os.close(fd)
 
     def run(self, *words, text=None):
         return subprocess.run(self.command(*words), check=True, input=text, text=True,
@@ -65,9 +85,11 @@ class Host:
 
 
 class Hosts:
-    """`with Hosts("drone", "proxy") as hosts:` hosts.drone is one; all reach each other."""
+    """`with Hosts("drone", "proxy") as hosts:` hosts.drone is one; all reach each other. `uptimes`:
+    by name, as Host takes it."""
 
-    def __init__(self, *names):
+    def __init__(self, *names, uptimes=None):
+        self.uptimes = uptimes or {}
         self.all, self.slow = {}, None
         self.switch = None
         self.names = names
@@ -90,7 +112,7 @@ class Hosts:
         return self
 
     def add(self, name, address):
-        host = Host(name, address)
+        host = Host(name, address, self.uptimes.get(name, 0))
         port = f"p{len(self.all)}"
         host.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", port, "netns",
                  f"/proc/{os.getpid()}/fd/{self.switch.fd}")
@@ -106,7 +128,7 @@ class Hosts:
         if self.slow:
             self.slow.close()
         for host in (*self.all.values(), self.switch):
-            os.close(host.fd)
+            host.close()
 
     # ---- what can happen to the network ----
 
@@ -121,6 +143,10 @@ class Hosts:
         """Nothing passes between a machine of the one list and one of the other; neither notices
         more than silence."""
         self.change(f"add element bridge faults cut {{ {self.pairs(some, others)} }}")
+
+    def mute(self, source, target):
+        """Nothing passes from the one to the other; back it does."""
+        self.change(f"add element bridge faults cut {{ {source.address} . {target.address} }}")
 
     def isolate(self, host):
         self.partition([host], [other for other in self.all.values() if other is not host])

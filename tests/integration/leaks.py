@@ -32,6 +32,7 @@ class Leaks:
     what is compared with the beginning (firewall, descriptors, mounts) is compared with it."""
 
     looks = found = 0  # of wait_clean in this process: times it looked, times something was left
+    role_names, pool_size = ROLES, POOL_SIZE
 
     def __init__(self, serve):
         self.serve = serve
@@ -49,7 +50,7 @@ class Leaks:
         come and go with sandboxes."""
         self.look()
         return {"firewall": self.firewall, "mounts": self.mounts,
-                "descriptors": {role: self.kinds_of_descriptors(role) for role in ROLES}}
+                "descriptors": {role: self.kinds_of_descriptors(role) for role in self.role_names}}
 
     # ---- looking ----
 
@@ -59,7 +60,9 @@ class Leaks:
         self.claims = inventory.claims(data)
         self.slots.update(self.claims)
         self.slots -= inventory.claims_of_others(data)
-        self.roles = {role: self.serve.child(role) for role in ROLES} if self.is_up() else {}
+        self.roles = {}
+        if self.is_up():
+            self.roles = {role: self.serve.child(role) for role in self.role_names}
         self.all = {process.pid: process for process in inventory.processes()}
         self.shims, self.inside = collections.defaultdict(list), collections.defaultdict(list)
         for process in self.all.values():
@@ -84,8 +87,10 @@ class Leaks:
     def problems(self):
         """All that is wrong now: [(kind, text)]."""
         self.look()
-        checks = RUNNING if self.is_up() else STOPPED
-        return [(kind, text) for kind in checks for text in getattr(self, kind)()]
+        return [(kind, text) for kind in self.checks() for text in getattr(self, kind)()]
+
+    def checks(self):
+        return RUNNING if self.is_up() else STOPPED
 
     def wait_clean(self, seconds=SETTLE_SECONDS):
         """Waits until nothing is wrong; fails with what still is."""
@@ -130,8 +135,8 @@ class Leaks:
 
     def pool(self):
         parked = [index for index, backend in self.records.items() if backend is None]
-        if len(parked) != POOL_SIZE:
-            yield f"{len(parked)} sandboxes are parked, not {POOL_SIZE}"
+        if len(parked) != self.pool_size:
+            yield f"{len(parked)} sandboxes are parked, not {self.pool_size}"
 
     def namespaces(self):
         for index in self.records:
@@ -237,6 +242,8 @@ class Leaks:
                 kind = "database"
             if kind.startswith(str(self.data / "images" / "trees")):
                 kind = "image"
+            if re.search(r"/lease\.\d+$", kind):  # its number grows
+                kind = "lease"
             counts[kind] += 1
         if role == "drone":
             counts["anon_inode"] -= len(self.records)  # a pidfd
@@ -248,7 +255,7 @@ class Leaks:
     def role_descriptors(self):
         if not self.baseline:
             return
-        for role in ROLES:
+        for role in self.role_names:
             then, now = dict(self.baseline["descriptors"][role]), self.kinds_of_descriptors(role)
             if role == "drone":
                 then["image"] = IMAGES_KEPT

@@ -28,7 +28,7 @@ class Role:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 self.host.command(PLANE, *self.words, "--ready-fd", write), stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL, pass_fds=[write, self.host.fd],
+                stdin=subprocess.DEVNULL, pass_fds=[write],
                 env={**os.environ, **self.environment})
         os.close(write)
         if wait:
@@ -65,8 +65,9 @@ class Role:
         """Asks it to end; its exit status. One that does not run is fine."""
         if not self.is_running():
             return self.process.returncode if self.process else 0
-        self.process.send_signal(number)
+        # In this order: it would take away the SIGSTOP by which the leak sanitizer looks at the end.
         self.process.send_signal(signal.SIGCONT)
+        self.process.send_signal(number)
         try:
             return self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
