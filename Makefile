@@ -15,7 +15,7 @@ PREFIX ?= /usr/local
 export PATH := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 .PHONY: all examples run test test-faults test-original soak security-table test-threads coverage fuzz model sim sim-mutants sim-scale lint bench bench-coldstart bench-connect bench-proxy \
-  bench-density bench-scale install clean
+  bench-density bench-scale bench-failover install clean
 
 all: build/build.ninja
 	@ninja -C build --quiet
@@ -85,7 +85,7 @@ lint: build-test/build.ninja
 	@ninja -C build-test --quiet
 	@tools/lint.sh build-test
 
-bench: bench-coldstart bench-connect bench-proxy bench-density
+bench: bench-coldstart bench-connect bench-proxy bench-density bench-failover
 
 bench-coldstart: all
 	@/usr/bin/python3 bench/coldstart.py
@@ -102,6 +102,9 @@ bench-density: all
 
 bench-scale: all
 	@/usr/bin/python3 bench/scale.py
+
+bench-failover: all
+	@/usr/bin/python3 bench/failover.py
 
 install: all
 	install -D -m 755 build/plane $(DESTDIR)$(PREFIX)/bin/plane
