@@ -228,8 +228,9 @@ static int feed_read(
 static int feed_notify(struct plane_store_feed *base, struct plane_error *err)
 {
 	struct feed *feed = (struct feed *)base;
-	if (plane_pg_is_broken(&feed->pg))
-		return plane_error_set(err, -EAGAIN, "the connection to the database is lost");
+	int result = connect_if_lost(feed, err);
+	if (result < 0)
+		return result;
 	return plane_pg_run(&feed->pg, NULL, NULL, err, "SELECT pg_notify('" CHANNEL "', $1)", "t",
 		feed->store->pool.origin);
 }

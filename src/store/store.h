@@ -514,8 +514,8 @@ struct plane_store_feed *plane_store_feed_open(
 void plane_store_feed_close(struct plane_store_feed *feed);
 /**
  * Waits until another controller has notified (`*is_notified`), `wake_fd` is readable, or
- * `timeout_ms` have passed. -EAGAIN when the connection is lost: the next read makes another.
- * Notifications can be lost with it: also read without one, now and then.
+ * `timeout_ms` have passed. -EAGAIN when the connection is lost: the next read or notification
+ * makes another. Notifications can be lost with it: also read without one, now and then.
  */
 int plane_store_feed_wait(struct plane_store_feed *feed, int wake_fd, int timeout_ms,
 	bool *is_notified, struct plane_error *err);
