@@ -68,6 +68,10 @@ static int read_server_tls(
 		{ "forward_auth_ca", &config->forward_auth_tls.authorities },
 		{ "forward_auth_cert", &config->forward_auth_tls.certificate },
 		{ "forward_auth_key", &config->forward_auth_tls.key },
+		{ "advertise_url", &config->advertise_url },
+		{ "peer_ca", &config->peer_tls.authorities },
+		{ "peer_cert", &config->peer_tls.certificate },
+		{ "peer_key", &config->peer_tls.key },
 	};
 	int result = read_files(json, fields, sizeof(fields) / sizeof(fields[0]), err);
 	return result < 0

@@ -19,7 +19,8 @@ struct plane_controller_config {
 	const char *id;              /* "co-..."; NULL: random */
 	struct plane_tls_server_files tls;              /* HTTPS instead of HTTP */
 	struct plane_tls_client_files forward_auth_tls; /* for an https URL of forward_auth */
-	const char *const *api_token_files; /* paths or "fd:N", NULL-terminated; NULL: none */
+	struct plane_tls_client_files peer_tls; /* for other controllers that advertise one */
+	const char *const *api_token_files;     /* paths or "fd:N", NULL-terminated; NULL: none */
 	bool is_insecure;         /* may stand open to everybody on other addresses than loopback */
 	int cleanup_min_age_days; /* -1: backends are kept for ever */
 	int cleanup_batch_size;

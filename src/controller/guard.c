@@ -77,12 +77,24 @@ static int open_tls(struct plane_controller *controller, struct plane_error *err
 	return 0;
 }
 
+/* Are the files for connections to other controllers of use? */
+static int check_peers(const struct plane_controller_config *config, struct plane_error *err)
+{
+	SSL_CTX *context = plane_tls_client_context(&config->peer_tls, err);
+	if (!context)
+		return plane_error_prefix(err, "certificates for other controllers");
+	plane_tls_context_free(context);
+	return 0;
+}
+
 int plane_guard_open(struct plane_controller *controller, struct plane_error *err)
 {
 	const struct plane_controller_config *config = controller->config;
 	struct plane_access_config access = { .token_files = config->api_token_files,
 		.has_client_ca = config->tls.client_authorities };
-	int result = open_tls(controller, err);
+	int result = check_peers(config, err);
+	if (result == 0)
+		result = open_tls(controller, err);
 	if (result < 0 || (!has_token_files(config) && !access.has_client_ca))
 		return result;
 	controller->access = plane_access_create(&access, err);

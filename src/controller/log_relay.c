@@ -15,6 +15,7 @@
 #include "controller/header_list.h"
 #include "controller/node_session.h"
 #include "controller/run.h"
+#include "net/tls_curl.h"
 
 #define RELAYED "plane-relayed-by"
 #define RELAYS_MAX 256 /* each has a thread */
@@ -98,8 +99,10 @@ static int on_progress(void *data, curl_off_t a, curl_off_t b, curl_off_t c, cur
 static CURLcode perform(struct relay *relay)
 {
 	CURL *easy = relay->easy;
+	struct plane_tls_curl tls = { .files = &relay->controller->config->peer_tls };
 	if (!easy)
 		return CURLE_FAILED_INIT;
+	plane_tls_curl_set(easy, &tls);
 	curl_easy_setopt(easy, CURLOPT_URL, relay->url);
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, relay->headers);
@@ -114,7 +117,10 @@ static CURLcode perform(struct relay *relay)
 	curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
 	curl_easy_setopt(easy, CURLOPT_XFERINFODATA, relay);
 	curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
-	return curl_easy_perform(easy);
+	CURLcode code = curl_easy_perform(easy);
+	if (code != CURLE_OK && tls.err.code < 0)
+		plane_warn("logs from another controller: %s", tls.err.message);
+	return code;
 }
 
 static void *run(void *data)
@@ -221,6 +227,7 @@ static void on_start(void *data, struct plane_http_stream *stream)
 	relay->stream = stream;
 	relay->controller->open_sessions++;
 	plane_metrics_add(&relay->controller->metrics, PLANE_METRIC_STREAMS, 1);
+	/* needs nothing that the loop does not have: it has other ones */
 	(void)uv_async_init(&relay->controller->loop, &relay->async, on_async);
 	relay->async.data = relay;
 	plane_http_stream_on_closed(stream, on_reader_gone, relay);

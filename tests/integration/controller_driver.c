@@ -35,6 +35,12 @@ static void apply(struct plane_controller_config *config, const char *flag, cons
 		config->forward_auth_tls.certificate = value;
 	else if (strcmp(flag, "--forward-auth-key") == 0)
 		config->forward_auth_tls.key = value;
+	else if (strcmp(flag, "--peer-ca") == 0)
+		config->peer_tls.authorities = value;
+	else if (strcmp(flag, "--peer-cert") == 0)
+		config->peer_tls.certificate = value;
+	else if (strcmp(flag, "--peer-key") == 0)
+		config->peer_tls.key = value;
 	else if (strcmp(flag, "--tls-cert") == 0)
 		config->tls.certificate = value;
 	else if (strcmp(flag, "--tls-key") == 0)

@@ -15,8 +15,10 @@ import pytest
 
 from postgres import Postgres
 from serve import free_port
-from test_controller import (ADDRESS, CLUSTER, VERSION, Controller, drone, error_of, proxy, read_stream, run,
-                             statuses)
+from test_controller import (ADDRESS, CLUSTER, VERSION, Controller, Drone, connect_body, drone, error_of,
+                             proxy, read_stream, run, statuses)
+from test_security import bearer, create
+from test_tls_controller import certs, running  # noqa: F401 (a fixture)
 
 HOUR_MS = "3600000"
 # what is repeated now and then is out of the way: only notifications bring news
@@ -348,6 +350,39 @@ def test_logs_that_are_followed_end_with_the_controller_that_they_come_from(cont
     run(story())
 
 
+def test_logs_are_asked_for_by_tls_and_with_the_caller_s_token(server, tmp_path, certs):
+    tokens, address = tmp_path / "tokens", f"127.0.0.1:{free_port()}"
+    one, reader = create(tokens, "one", "node,connect"), create(tokens, "two", "read")
+    database = server.new_database()
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+
+    async def story(here, there):
+        path = f"/ctrl/c/{CLUSTER}/drone-socket"
+        async with there.socket(path, token=one) as ws:
+            dr = Drone(ws, "dr-one")
+            await dr.send({"version": VERSION, "name": "dr-one", "extensions": ["logs"]})
+            await dr.receive()
+            await dr.heartbeat()
+            call = in_thread(lambda: here.post("/ctrl/connect", connect_body(), headers=bearer(one)))
+            backend = (await call).json()["backend_id"]
+
+            def get(token):
+                return here.get(f"/ctrl/b/{backend}/logs", headers=bearer(token))
+
+            log = in_thread(get, reader)
+            request = await dr.expect("LogsRequest")
+            await dr.send({"LogsChunk": {"request_id": request["request_id"], "data": "one\n", "end": True}})
+            assert (await log).body == b"one\n"
+            assert (await in_thread(get, one)).status == 403
+
+    with running(tmp_path / "there", certs, "--api-token-file", str(tokens), "--advertise-url",
+                 f"https://{address}", db=database, listen=address) as there, \
+            running(tmp_path / "here", certs, "--api-token-file", str(tokens), "--peer-ca",
+                    str(certs / "servers.pem"), db=database) as here:
+        run(story(here, there))
+
+
 # ---- revocations ----
 
 
@@ -392,9 +427,9 @@ def test_a_revocation_comes_when_the_connections_that_listen_are_killed(controll
         here, there = controllers.pair()
         async with drone(there), proxy(here, "px-here", ["revoke"]) as near:
             link = (await here.aconnect(user="alice")).json()
-            for user in ("alice", "bob", "carol"):
+            for user in (f"user-{i}" for i in range(20)):
                 killed = controllers.execute(
-                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = "
+                    "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE datname = "
                     "current_database() AND pid <> pg_backend_pid()")
                 assert killed[0][0] >= 2
                 answer = await there.apost("/ctrl/b/revoke", revoke_body(link, user))
@@ -454,20 +489,23 @@ def test_a_stream_has_states_that_it_was_not_told_of_in_time(controllers):
 def test_streams_routes_and_waits_go_on_when_the_database_restarts(controllers):
     async def story():
         here, there = controllers.pair()
-        async with drone(there) as dr, proxy(here) as px:
-            link = (await here.aconnect()).json()
-            backend = link["backend_id"]
-            stream = in_thread(read_stream, here, backend)
-            await px.send({"RouteInfoRequest": {"token": link["token"]}})
-            await dr.action()
-            await dr.event(backend, {"status": "loading"})
-            controllers.server.restart("immediate")
-            await dr.event(backend, {"status": "ready", "address": ADDRESS})
-            assert (await px.expect("RouteInfoResponse", 30))["route_info"]["address"] == ADDRESS
-            await dr.end(backend)
-            assert statuses(await asyncio.wait_for(stream, 30)) == [
-                "scheduled", "loading", "ready", "terminated"]
-            assert (await px.expect("BackendRemoved", 30)) == {"backend": backend}
+        async with proxy(here) as px:
+            async with drone(there) as dr:
+                link = (await here.aconnect()).json()
+                backend = link["backend_id"]
+                stream = in_thread(read_stream, here, backend)
+                await px.send({"RouteInfoRequest": {"token": link["token"]}})
+                await dr.action()
+                await dr.event(backend, {"status": "loading"})
+                controllers.server.restart("immediate")
+                await asyncio.wait_for(dr.ws.wait_closed(), 30)  # it is to say again what it runs
+            async with drone(there) as dr:
+                await dr.event(backend, {"status": "ready", "address": ADDRESS})
+                assert (await px.expect("RouteInfoResponse", 30))["route_info"]["address"] == ADDRESS
+                await dr.end(backend)
+                assert statuses(await asyncio.wait_for(stream, 30)) == [
+                    "scheduled", "loading", "ready", "terminated"]
+                assert (await px.expect("BackendRemoved", 30)) == {"backend": backend}
 
     run(story())
 
