@@ -135,7 +135,8 @@ static enum plane_job_result register_run(struct plane_job *job)
 		.version = session->version,
 		.git_hash = session->git_hash,
 		.ip = session->peer_address,
-		.pool = session->pool };
+		.pool = session->pool,
+		.has_lease = session->has_lease };
 	struct plane_error err = { 0 };
 	registration->is_failed = true;
 	if (atomic_load(&session->is_gone))

@@ -50,7 +50,10 @@ static const char connect_node[] =
 	"id), ready AS (INSERT INTO drone (id, "
 	"cluster, pool, is_ready, is_draining) SELECT id, $2, $9, true, false FROM present WHERE "
 	"$10::boolean ON CONFLICT (id) DO UPDATE SET pool = excluded.pool, is_ready = true, "
-	"last_heartbeat_at = NULL, last_local_time = NULL, memory_total_bytes = NULL) SELECT id "
+	"last_heartbeat_at = CASE WHEN $12::boolean AND drone.is_lease_granted THEN "
+	"drone.last_heartbeat_at END, last_local_time = CASE WHEN $12::boolean AND "
+	"drone.is_lease_granted THEN drone.last_local_time END, memory_total_bytes = CASE WHEN "
+	"$12::boolean AND drone.is_lease_granted THEN drone.memory_total_bytes END) SELECT id "
 	"FROM present";
 
 int plane_postgres_node_connected(struct plane_store *base, const struct plane_store_node *node,
@@ -58,12 +61,12 @@ int plane_postgres_node_connected(struct plane_store *base, const struct plane_s
 {
 	_cleanup_rows_ PGresult *rows = NULL;
 	int64_t connection = (int64_t)plane_random_below(INT64_MAX - 1) + 1;
-	int result =
-		plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err, connect_node,
-			"ttttittttit", plane_node_kind_text(node->kind), or_empty(node->cluster),
-			node->name, node->controller, connection, or_empty(node->version),
-			or_empty(node->git_hash), or_empty(node->ip), or_empty(node->pool),
-			(int64_t)(node->kind == PLANE_NODE_DRONE), node->controller_url);
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		connect_node, "ttttittttiti", plane_node_kind_text(node->kind),
+		or_empty(node->cluster), node->name, node->controller, connection,
+		or_empty(node->version), or_empty(node->git_hash), or_empty(node->ip),
+		or_empty(node->pool), (int64_t)(node->kind == PLANE_NODE_DRONE),
+		node->controller_url, (int64_t)node->has_lease);
 	if (result < 0)
 		return result;
 	*node_id = plane_pg_int(rows, 0, 0);

@@ -84,11 +84,13 @@ int plane_sqlite_node_connected(struct plane_store *base, const struct plane_sto
 	int result = put_node(db, node, connection, &id, err);
 	if (result == 0 && node->kind == PLANE_NODE_DRONE)
 		result = plane_db_run(db, NULL, err,
-			"INSERT INTO drone (id, pool, is_ready, is_draining) VALUES (?, ?, 1, 0) "
+			"INSERT INTO drone (id, pool, is_ready, is_draining) VALUES (?1, ?2, 1, 0) "
 			"ON CONFLICT DO UPDATE SET pool = excluded.pool, is_ready = 1, "
-			"last_heartbeat_at = NULL, "
-			"last_local_time = NULL, memory_total_bytes = NULL",
-			"it", id, or_empty(node->pool));
+			"last_heartbeat_at = CASE WHEN ?3 AND is_lease_granted THEN "
+			"last_heartbeat_at END, last_local_time = CASE WHEN ?3 AND "
+			"is_lease_granted THEN last_local_time END, memory_total_bytes = CASE WHEN "
+			"?3 AND is_lease_granted THEN memory_total_bytes END",
+			"iti", id, or_empty(node->pool), (int64_t)node->has_lease);
 	result = plane_db_end(db, result, err);
 	if (result == 0) {
 		*node_id = id;

@@ -60,13 +60,15 @@ struct plane_store_node {
 	enum plane_node_kind kind;
 	const char *name, *cluster, *controller, *version, *git_hash, *ip;
 	const char *pool; /* drones */
+	bool has_lease;   /* drones: it knows of leases for all its keys */
 	/** Under which other controllers reach that one; NULL: they do not. */
 	const char *controller_url;
 };
 
 /**
  * Registers a node that has connected, or its new connection. A drone is eligible again from its
- * next heartbeat on; it keeps its draining flag, and its pool is the one that it says now.
+ * next heartbeat on, or at once under a lease that it goes on with; it keeps its draining flag, and
+ * its pool is the one that it says now.
  */
 int plane_store_node_connected(struct plane_store *store, const struct plane_store_node *node,
 	int64_t *node_id, int64_t *connection_id, struct plane_error *err);

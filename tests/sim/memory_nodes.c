@@ -82,8 +82,10 @@ int memory_node_connected(struct plane_store *store, const struct plane_store_no
 	if (node->kind == PLANE_NODE_DRONE) {
 		replace(&known->pool, node->pool);
 		known->is_drone = known->is_ready = true;
-		known->heartbeat_at = known->local_time_ms = 0;
-		known->has_resources = false;
+		if (!node->has_lease || !known->is_lease_granted) {
+			known->heartbeat_at = known->local_time_ms = 0;
+			known->has_resources = false;
+		}
 	}
 	*node_id = known->id;
 	*connection_id = known->connection_id;

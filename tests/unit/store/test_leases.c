@@ -51,9 +51,10 @@ static int64_t now_ms(void *data)
 	return plane_clock_realtime_ms();
 }
 
-static int64_t connect_drone(const char *name)
+static int64_t connect_drone_as(const char *name, bool has_lease)
 {
 	struct plane_store_node node = { .kind = PLANE_NODE_DRONE,
+		.has_lease = has_lease,
 		.name = name,
 		.cluster = "c:1",
 		.controller = "co-a",
@@ -61,6 +62,11 @@ static int64_t connect_drone(const char *name)
 	int64_t id, connection;
 	assert_int_equal(plane_store_node_connected(store, &node, &id, &connection, &err), 0);
 	return id;
+}
+
+static int64_t connect_drone(const char *name)
+{
+	return connect_drone_as(name, false);
 }
 
 static int set_up(void **state)
@@ -367,6 +373,30 @@ static void only_drones_that_renew_get_backends(void **state)
 	plane_store_drones_finish(&found.drones);
 }
 
+/* Its controller was killed, and it came to another one. */
+static void a_drone_that_comes_again_under_its_lease_gets_backends_at_once(void **state)
+{
+	(void)state;
+	assert_int_equal(connect_drone_as("dr-a", true), drone);
+	struct plane_store_connection found = look("k", LONG_MS);
+	assert_int_equal(found.drones.count, 0); /* it has none */
+	plane_store_drones_finish(&found.drones);
+	int64_t epoch = granted(drone, 0, "jo-1");
+	assert_int_equal(connect_drone_as("dr-a", true), drone);
+	found = look("k", LONG_MS);
+	assert_int_equal(found.drones.count, 1);
+	assert_int_equal(found.drones.entries[0].lease_epoch, epoch);
+	assert_int_equal(found.drones.entries[0].last_local_time_ms, 77);
+	plane_store_drones_finish(&found.drones);
+	assert_int_equal(spawn("b1", "k", drone, epoch), 0);
+	struct plane_store_lease seen = lease_of(drone);
+	assert_true(break_lease(&seen));
+	assert_int_equal(connect_drone_as("dr-a", true), drone);
+	found = look("other", LONG_MS);
+	assert_int_equal(found.drones.count, 0);
+	plane_store_drones_finish(&found.drones);
+}
+
 /* The drone's program was replaced by one that knows nothing of leases of whole drones. */
 static void a_drone_without_leases_waits_until_the_old_one_is_over(void **state)
 {
@@ -488,6 +518,7 @@ static void a_file_of_version_1_is_brought_up_to_date(void **state)
 		TEST(keys_are_held_as_long_as_the_lease_is_unbroken),                              \
 		TEST(nothing_is_placed_under_a_lease_that_is_over),                                \
 		TEST(only_drones_that_renew_get_backends),                                         \
+		TEST(a_drone_that_comes_again_under_its_lease_gets_backends_at_once),              \
 		TEST(a_drone_without_leases_waits_until_the_old_one_is_over),                      \
 		TEST(a_new_epoch_is_greater_than_all_that_the_drone_knows),                        \
 		TEST(leases_outlive_the_process)
