@@ -15,7 +15,7 @@ PREFIX ?= /usr/local
 export PATH := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 .PHONY: all examples run test test-faults test-original soak security-table test-threads coverage fuzz model sim sim-mutants sim-scale lint bench bench-coldstart bench-connect bench-proxy \
-  bench-density bench-scale bench-failover install clean
+  bench-density bench-scale bench-failover bench-controllers install clean
 
 all: build/build.ninja
 	@ninja -C build --quiet
@@ -105,6 +105,9 @@ bench-scale: all
 
 bench-failover: all
 	@/usr/bin/python3 bench/failover.py
+
+bench-controllers: all
+	@/usr/bin/python3 bench/controllers.py
 
 install: all
 	install -D -m 755 build/plane $(DESTDIR)$(PREFIX)/bin/plane

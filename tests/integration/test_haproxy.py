@@ -65,9 +65,9 @@ def haproxy_file(directory, api, controllers):
 class Installation:
     """PostgreSQL, two controllers, HAProxy with the packaged configuration, a drone and a proxy."""
 
-    def __init__(self, directory, stack):
+    def __init__(self, directory, stack, postgres=Postgres):
         self.directory = directory
-        self.postgres = stack.enter_context(Postgres())
+        self.postgres = stack.enter_context(postgres())
         self.api = f"http://127.0.0.1:{free_port()}"
         self.cluster = f"127.0.0.1:{free_port()}"
         self.ports = [free_port(), free_port()]
