@@ -28,6 +28,7 @@ struct feed {
 	struct plane_pg_statistics statistics; /* not among those of the calls */
 	char *server;                          /* which one, since when; NULL: none yet */
 	bool has_missed;                       /* to be told with the next events */
+	bool is_behind; /* connected anew and not read since: nobody heard notifications between */
 	struct plane_event_cursor cursors[LOG_COUNT];
 };
 
@@ -206,6 +207,8 @@ static int connect_if_lost(struct feed *feed, struct plane_error *err)
 		result = prepare(feed, err);
 	if (result < 0)
 		plane_pg_close(&feed->pg); /* half prepared it is of no use */
+	else
+		feed->is_behind = true;
 	return result;
 }
 
@@ -220,7 +223,7 @@ static int feed_read(
 		result = read_once(feed, events, err);
 	if (result == 0) {
 		events->has_missed |= feed->has_missed;
-		feed->has_missed = false;
+		feed->has_missed = feed->is_behind = false;
 	}
 	return result;
 }
@@ -251,7 +254,7 @@ static int feed_wait(struct plane_store_feed *base, int wake_fd, int timeout_ms,
 	struct plane_error *err)
 {
 	struct feed *feed = (struct feed *)base;
-	*is_notified = take_notifications(feed); /* that came with an answer */
+	*is_notified = take_notifications(feed) || feed->is_behind; /* that came with an answer */
 	if (*is_notified)
 		return 0;
 	int result = plane_pg_wait(&feed->pg, wake_fd, timeout_ms, err);
@@ -284,8 +287,10 @@ struct plane_store_feed *plane_postgres_feed_open(
 	feed->base.impl = &feed_impl;
 	feed->store = PLANE_POSTGRES_STORE(base);
 	(void)plane_text_copy(feed->controller, sizeof(feed->controller), controller); /* a name */
-	if (connect_if_lost(feed, err) == 0)
+	if (connect_if_lost(feed, err) == 0) {
+		feed->is_behind = false; /* all before is passed over */
 		return &feed->base;
+	}
 	(void)plane_error_prefix(err, "follow other controllers");
 	feed_close(&feed->base);
 	return NULL;

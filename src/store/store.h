@@ -517,7 +517,8 @@ void plane_store_feed_close(struct plane_store_feed *feed);
 /**
  * Waits until another controller has notified (`*is_notified`), `wake_fd` is readable, or
  * `timeout_ms` have passed. -EAGAIN when the connection is lost: the next read or notification
- * makes another. Notifications can be lost with it: also read without one, now and then.
+ * makes another, and the wait after a notification that did so ends at once, as if notified: what
+ * was notified in between was not heard. Also read without any, now and then.
  */
 int plane_store_feed_wait(struct plane_store_feed *feed, int wake_fd, int timeout_ms,
 	bool *is_notified, struct plane_error *err);

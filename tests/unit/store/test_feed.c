@@ -282,15 +282,20 @@ static void another_store_s_notification_ends_the_wait_and_an_own_one_does_not(v
 	close(fd);
 }
 
+static void end_all_connections(void)
+{
+	postgres_server_run(
+		"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE pid <> "
+		"pg_backend_pid() AND datname = current_database()");
+}
+
 static void nothing_is_lost_with_the_connection(void **state)
 {
 	bool is_notified;
 	int result = 0;
 	spawn(other, "b1", drone_here);
 	assert_read("b1:scheduled b1>ak-b1 ");
-	postgres_server_run(
-		"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE pid <> "
-		"pg_backend_pid() AND datname = current_database()");
+	end_all_connections();
 	while (result == 0) /* until the end of the connection has come */
 		result = plane_store_feed_wait(feed, -1, 60000, &is_notified, &err);
 	assert_int_equal(result, -EAGAIN);
@@ -302,6 +307,23 @@ static void nothing_is_lost_with_the_connection(void **state)
 	assert_int_equal(plane_store_feed_notify(others, &err), 0);
 	assert_true(wait_notified(-1, 60000)); /* it listens again */
 	plane_store_feed_close(others);
+}
+
+/* It was not there to hear of what was done in between. */
+static void a_connection_that_a_notification_made_anew_is_to_be_read(void **state)
+{
+	int fd = eventfd(1, EFD_CLOEXEC);
+	spawn(other, "b1", drone_here);
+	assert_read("b1:scheduled b1>ak-b1 ");
+	end_all_connections();
+	report(other, "b1", drone_here, PLANE_LOADING);
+	while (plane_store_feed_notify(feed, &err) < 0) /* once, to find that it is lost */
+		assert_int_equal(err.code, -EAGAIN);
+	assert_true(wait_notified(fd, 60000)); /* fd is readable: nothing is waited for */
+	assert_true(wait_notified(fd, 60000)); /* until it is read */
+	assert_read("b1:loading ");
+	assert_false(wait_notified(fd, 60000));
+	close(fd);
 }
 
 static void another_server_may_not_have_all_and_that_is_said_once(void **state)
@@ -346,6 +368,7 @@ int main(void)
 		WITH_STORES(a_row_that_was_on_its_way_when_the_feed_was_opened_is_read),
 		WITH_STORES(another_store_s_notification_ends_the_wait_and_an_own_one_does_not),
 		WITH_STORES(nothing_is_lost_with_the_connection),
+		WITH_STORES(a_connection_that_a_notification_made_anew_is_to_be_read),
 		WITH_STORES(another_server_may_not_have_all_and_that_is_said_once),
 		WITH_STORES(sqlite_has_one_controller_and_no_feed),
 	};
