@@ -1,5 +1,6 @@
 """The command line by itself: help, mistakes, single roles, configuration files."""
 
+import contextlib
 import json
 import os
 import signal
@@ -72,6 +73,19 @@ def test_version_and_migrate(tmp_path):
     (tmp_path / "text.db").write_text("this is no database, and long enough to be read as one " * 50)
     wrong = plane("migrate", "--db", f"sqlite:{tmp_path}/text.db")
     assert wrong.returncode == 1 and "not a database" in wrong.stderr
+
+
+def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path):
+    path = tmp_path / "store.db"
+    assert plane("migrate", "--db", f"sqlite:{path}").returncode == 0
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 999")
+    for words in (["migrate"], ["controller", "--port", "0"]):
+        newer = plane(*words, "--db", f"sqlite:{path}")
+        assert newer.returncode == 1 and "schema version 999" in newer.stderr, newer.stderr
+        assert "use a newer plane" in newer.stderr
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (999,)
 
 
 def test_without_a_controller_the_answer_says_what_to_do():

@@ -274,6 +274,44 @@ def test_a_node_whose_registration_the_store_has_lost_comes_again(controllers):
     run(story())
 
 
+@pytest.mark.fault
+def test_what_a_drone_s_older_connection_still_says_changes_nothing(controllers):
+    """Its controller has not looked yet whether it is the registered one."""
+
+    async def story():
+        here, there = controllers.pair(*NOTIFIED_ONLY)
+        async with drone(here) as stale, proxy(here) as px:
+            link = (await here.aconnect()).json()
+            backend, first = link["backend_id"], await stale.action()
+            await stale.event(backend, {"status": "loading"})
+            async with drone(there) as dr:
+                await dr.event(backend, {"status": "ready", "address": ADDRESS})
+                before = await here.aget(f"/pub/b/{backend}/status")
+                for state in ({"status": "starting"}, {"status": "ready", "address": "10.9.9.9:9"}):
+                    await stale.event(backend, state)  # acknowledged: it is not to be sent for ever
+                assert (await here.aget(f"/pub/b/{backend}/status")).json() == before.json()
+                await px.send({"RouteInfoRequest": {"token": link["token"]}})
+                assert (await px.expect("RouteInfoResponse"))["route_info"]["address"] == ADDRESS
+
+                def acknowledged():
+                    return controllers.execute("SELECT acked_at FROM action WHERE id = %s",
+                                               first["action_id"])
+
+                when = acknowledged()
+                for one in (dr, stale):  # once more, at both controllers
+                    await one.send({"AckAction": {"action_id": first["action_id"]}})
+                    await one.heartbeat()  # it was taken
+                assert acknowledged() == when and when[0][0]
+                await here.apost(f"/ctrl/b/{backend}/soft-terminate")
+                assert (await dr.action())["action"]["Terminate"]["kind"] == "soft"
+                await dr.end(backend)
+                await stale.event(backend, {"status": "ready", "address": ADDRESS})
+                assert statuses(await in_thread(read_stream, here, backend)) == [
+                    "scheduled", "loading", "ready", "terminated"]
+
+    run(story())
+
+
 # ---- logs ----
 
 

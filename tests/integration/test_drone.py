@@ -87,6 +87,7 @@ async def with_drone(controller, story, *flags):
     with tempfile.TemporaryDirectory(prefix="plane-drone-") as directory:
         place = Serve(directory)  # only its directory: no server is started
         place.import_image("echo", EXAMPLES / "echo.tar")
+        controller.log = place.log_text
         async with websockets.serve(controller.serve, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             with open(place.log_path, "wb") as log:
@@ -180,6 +181,57 @@ class SlowController(LeaseController):
         await asyncio.sleep(self.seconds)
         with contextlib.suppress(websockets.ConnectionClosed):
             await wire.send(json.dumps({"LeaseResponse": content}))
+
+
+ODD_ORDERS = [
+    "{not json", "null", "[]", "5", {"Unknown": {}}, {"Action": {}}, {"AckEvent": {"event_id": "x"}},
+    {"Action": {"action_id": "ak-odd", "backend_id": "odd", "drone_id": 1, "action": {"Unknown": {}}}},
+    {"Action": {"action_id": "ak-odd", "backend_id": "odd", "drone_id": 1, "action": {"Spawn": {}}}},
+    {"Action": {"action_id": "ak-odd", "backend_id": "odd", "drone_id": 1, "action": {
+        "Terminate": {"kind": "odd"}}}},
+    {"LeaseResponse": {}}, {"LeaseResponse": {"epoch": 1, "local_time": 1, "deadlines": {}}},
+    {"RenewKeyResponse": {"deadlines": None}}, {"RouteInfoResponse": {"token": "t", "route_info": None}}]
+
+
+def test_orders_that_it_does_not_understand_are_told_and_skipped():
+    async def scenario():
+        controller = LeaseController(60_000)
+
+        async def story():
+            wire = controller.wire
+            for odd in ODD_ORDERS:
+                await wire.send(odd if isinstance(odd, str) else json.dumps(odd))
+            await controller.spawn("good", 0)
+            assert controller.wire is wire
+            assert controller.log().count("skipped a message of the controller: ") == len(ODD_ORDERS)
+            await controller.wait(lambda: controller.of("AckAction"))
+            assert {ack["action_id"] for ack in controller.of("AckAction")} == {"ak-good"}
+
+        await with_drone(controller, story)
+
+    asyncio.run(scenario())
+
+
+def test_an_order_that_comes_again_is_acknowledged_again_and_carried_out_once():
+    """As when the acknowledgement was lost, or two controllers sent it."""
+    async def scenario():
+        controller = LeaseController(60_000)
+
+        async def story():
+            for _ in range(3):
+                await controller.order("only", 0)
+            await controller.wait(lambda: controller.status("only") == "ready")
+            await controller.order("only", 0)  # when it is long done
+            await controller.wait(lambda: len(controller.of("AckAction")) == 4)
+            assert {ack["action_id"] for ack in controller.of("AckAction")} == {"ak-only"}
+            await controller.spawn("other", 0)  # what would come of the orders has come
+            states = [event["state"]["status"] for event in controller.of("BackendEvent")
+                      if event["backend_id"] == "only"]
+            assert len(states) == len(set(states)) and states[-1] == "ready"
+
+        await with_drone(controller, story)
+
+    asyncio.run(scenario())
 
 
 def test_answers_that_take_longer_than_the_interval_keep_the_lease():

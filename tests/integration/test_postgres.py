@@ -1,4 +1,5 @@
 """The controller on PostgreSQL: what callers get while it is away, and what is refused at the start."""
+import asyncio
 import contextlib
 import os
 import re
@@ -262,31 +263,84 @@ def migrate(url):
     return subprocess.run([PLANE, "migrate", "--db", url], capture_output=True, text=True, timeout=60, check=False)
 
 
+def controller_role(url):
+    """For what it says when it cannot start."""
+    return subprocess.run([PLANE, "controller", "--db", url, "--port", "0"], capture_output=True, text=True,
+                          timeout=60, check=False)
+
+
+GRANTS = ("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {}",
+          "GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA public TO {}")
+
+
+def role(server, name, *grants):
+    server.execute(f"CREATE ROLE {name} LOGIN")
+    for grant in grants:
+        server.execute(grant.format(name))
+
+
 @pytest.mark.fault
 def test_what_cannot_be_used_is_told_at_the_start(server):
     assert migrate(server.url()).returncode == 0
     assert migrate(server.url()).returncode == 0
-    server.execute("UPDATE meta SET value = 7 WHERE name = 'schema_version'")
-    server.execute("CREATE ROLE poor LOGIN")
+    newer = server.new_database()
+    assert migrate(newer).returncode == 0
+    server.execute("UPDATE meta SET value = 7 WHERE name = 'schema_version'", database="plane_1")
+    role(server, "poor")
+    role(server, "reading", GRANTS[0].replace(", INSERT, UPDATE, DELETE", ""))
     server.execute("CREATE DATABASE other")
     server.execute("CREATE TABLE meta (name text, value bigint)", database="other")
     server.execute("CREATE DATABASE empty")
-    for url, told in [(server.url(), "schema version 7, this plane knows 1: use a newer plane"),
+    for url, told in [(newer, "schema version 7, this plane knows 1: use a newer plane"),
                       (server.url("other"), "not plane's"),
-                      (server.url("empty", "poor"), "permission denied"),
+                      (server.url("empty", "poor"), "permission denied for schema public"),
+                      (server.url(user="poor"), "permission denied for table meta"),
+                      (server.url(user="reading"), "permission denied for sequence fencing_token"),
                       (server.url("missing"), '"missing" does not exist'),
                       (server.url(user="nobody"), '"nobody" does not exist'),
                       (f"postgres://postgres@127.0.0.1:{free_port()}/x", "refused"),
                       ("postgres://x@127.0.0.1/x?no_such=1", "no_such")]:
-        result = migrate(url)
-        assert result.returncode == 1 and told in result.stderr, (url, result.stderr)
+        for start in (migrate, controller_role):
+            result = start(url)
+            assert result.returncode == 1 and told in result.stderr, (start, url, result.stderr)
+    assert server.execute("SELECT value FROM meta WHERE name = 'schema_version'", database="plane_1") == [(7,)]
+
+
+@pytest.mark.fault
+def test_rights_that_are_taken_away_are_told_and_what_failed_goes_on_with_them(server, tmp_path):
+    assert migrate(server.url()).returncode == 0
+    role(server, "serving", *GRANTS)
+
+    def told(what):
+        until(lambda: what in (tmp_path / "controller.log").read_text())
+
+    async def story():
+        with controller_on(server.url(user="serving"), tmp_path) as controller:
+            async with drone(controller) as dr:
+                first = (await controller.aconnect("k")).json()
+                await dr.action()
+                server.execute("REVOKE INSERT ON backend, backend_state FROM serving")
+                assert error_of(await controller.aconnect("other")) == (500, "Other", "Internal error.")
+                told("permission denied for table backend")
+                assert (await controller.aconnect("k")).json()["backend_id"] == first["backend_id"]
+                for table in ("backend", "backend_key", "action"):  # nothing half done
+                    assert server.execute(f"SELECT count(*) FROM {table}") == [(1,)]
+                # what the drone says is not acknowledged before it is stored, and not lost
+                event = asyncio.ensure_future(dr.event(first["backend_id"], {"status": "loading"}))
+                await asyncio.get_running_loop().run_in_executor(
+                    None, told, "backend events of dr-one: database: permission denied for table backend_state")
+                assert not event.done()
+                server.execute("GRANT INSERT ON backend, backend_state TO serving")
+                await asyncio.wait_for(event, 30)
+                assert (await controller.aconnect("k")).json()["status"] == "loading"
+                assert (await controller.aconnect("other")).json()["spawned"] is True
+
+    run(story())
 
 
 def test_a_user_who_may_not_change_the_schema_can_serve(server, tmp_path):
     assert migrate(server.url()).returncode == 0
-    server.execute("CREATE ROLE serving LOGIN")
-    server.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO serving")
-    server.execute("GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA public TO serving")
+    role(server, "serving", *GRANTS)
 
     async def story():
         with controller_on(server.url(user="serving"), tmp_path) as controller:

@@ -15,7 +15,7 @@ import subprocess
 import pytest
 import websockets
 
-from serve import PLANE, Serve, request, wait_until
+from serve import PLANE, Serve, free_port, request, wait_until
 from test_controller import (CLUSTER, DRIVER, Controller, VERSION, auth_server, connect_body, drone,
                              node, proxy, run)
 
@@ -216,6 +216,36 @@ def test_a_revoked_token_ends_the_sessions_that_used_it(guarded):
         return guarded.get(f"/ctrl/c/{CLUSTER}/state", headers=headers).json()["drones"]
     wait_until(lambda: not connected(), what="neither is connected any more")
     assert "dr-gone disconnected" in guarded.log_text()
+
+
+def test_a_node_whose_token_is_revoked_says_so_and_comes_again_when_it_is_valid(guarded, tmp_path):
+    port, secret, path = free_port(), guarded.secrets["node"], tmp_path / "proxy.log"
+
+    def ready():
+        with contextlib.suppress(OSError):
+            return request("GET", f"http://127.0.0.1:{port}/ready").status == 200
+        return False
+
+    def told(text):
+        wait_until(lambda: text in path.read_text(), 20, f"{text} in the log")
+
+    with open(path, "wb") as log:
+        process = subprocess.Popen(
+            [str(PLANE), "proxy", "--controller-url", f"http://{secret}@{guarded.address}", "--cluster",
+             CLUSTER, "--host", "127.0.0.1", "--http-port", str(port)], stdout=log, stderr=log)
+    try:
+        wait_until(ready, 20, "the proxy is connected")
+        valid = guarded.tokens.read_text()
+        revoke(guarded.tokens, "node")
+        told("(1008): ")
+        wait_until(lambda: not ready(), 20, "the proxy says that it is not connected")
+        told("401")
+        guarded.tokens.write_text(valid)
+        wait_until(ready, 20, "the proxy is connected again")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0, path.read_text()
+    assert "ERROR: AddressSanitizer" not in path.read_text() and secret not in path.read_text()
 
 
 def test_a_revoked_token_ends_a_log_that_is_followed(guarded):
