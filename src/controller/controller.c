@@ -31,7 +31,6 @@
 #define MAX_BODY_BYTES (2u << 20)
 #define MAX_CONNECTIONS 4096
 #define LOST_CHECK_MS 10000
-#define REGISTRATIONS_CHECK_MS 1000
 
 const struct plane_controller_config plane_controller_config_defaults = {
 	.listen = "127.0.0.1:8080",
@@ -53,6 +52,7 @@ const struct plane_controller_config plane_controller_config_defaults = {
 	.assume_lost_ms = 120000,
 	.action_tick_ms = 5000,
 	.feed_poll_ms = 500,
+	.registrations_check_ms = 1000,
 };
 
 static int check_times(const struct plane_controller_config *config, struct plane_error *err)
@@ -354,8 +354,9 @@ static void serve(struct plane_controller *controller)
 		plane_random_below(PLANE_CLEANUP_PERIOD_MS), PLANE_CLEANUP_PERIOD_MS);
 	start_timer(
 		controller, &controller->lost_timer, on_lost_check, LOST_CHECK_MS, LOST_CHECK_MS);
-	start_timer(controller, &controller->registrations_timer, on_registrations_check,
-		REGISTRATIONS_CHECK_MS, REGISTRATIONS_CHECK_MS);
+	uint64_t check_ms = (uint64_t)controller->config->registrations_check_ms;
+	start_timer(controller, &controller->registrations_timer, on_registrations_check, check_ms,
+		check_ms);
 	(void)uv_timer_init(&controller->loop, &controller->acks_timer); /* both always succeed */
 	(void)uv_timer_init(&controller->loop, &controller->renewals_timer);
 	(void)uv_async_init(&controller->loop, &controller->usage_wake, on_usage_wanted);

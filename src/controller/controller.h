@@ -36,6 +36,7 @@ struct plane_controller_config {
 	int assume_lost_ms;
 	int action_tick_ms; /* how often a drone's pending actions are looked at */
 	int feed_poll_ms;   /* how often other controllers' doings are looked at unless notified */
+	int registrations_check_ms; /* how often it asks which of its nodes have gone elsewhere */
 };
 
 extern const struct plane_controller_config plane_controller_config_defaults;

@@ -59,6 +59,8 @@ static void apply(struct plane_controller_config *config, const char *flag, cons
 		config->action_tick_ms = atoi(value);
 	else if (strcmp(flag, "--poll-ms") == 0)
 		config->feed_poll_ms = atoi(value);
+	else if (strcmp(flag, "--registrations-ms") == 0)
+		config->registrations_check_ms = atoi(value);
 	else if (strcmp(flag, "--lost-ms") == 0)
 		config->assume_lost_ms = atoi(value);
 	else if (strcmp(flag, "--drone-lease-ms") == 0)

@@ -279,7 +279,7 @@ def test_what_a_drone_s_older_connection_still_says_changes_nothing(controllers)
     """Its controller has not looked yet whether it is the registered one."""
 
     async def story():
-        here, there = controllers.pair(*NOTIFIED_ONLY)
+        here, there = controllers.pair(*NOTIFIED_ONLY, "--registrations-ms", HOUR_MS)
         async with drone(here) as stale, proxy(here) as px:
             link = (await here.aconnect()).json()
             backend, first = link["backend_id"], await stale.action()

@@ -224,10 +224,17 @@ def test_an_order_that_comes_again_is_acknowledged_again_and_carried_out_once():
             await controller.order("only", 0)  # when it is long done
             await controller.wait(lambda: len(controller.of("AckAction")) == 4)
             assert {ack["action_id"] for ack in controller.of("AckAction")} == {"ak-only"}
+            for _ in range(2):
+                await controller.send({"Action": {
+                    "action_id": "ak-end", "backend_id": "only", "drone_id": 1,
+                    "action": {"Terminate": {"kind": "hard", "reason": "external"}}}})
+            await controller.wait(lambda: controller.status("only") == "terminated")
+            await controller.order("only", 0)  # when it is over
+            await controller.wait(lambda: len(controller.of("AckAction")) == 7)
             await controller.spawn("other", 0)  # what would come of the orders has come
             states = [event["state"]["status"] for event in controller.of("BackendEvent")
                       if event["backend_id"] == "only"]
-            assert len(states) == len(set(states)) and states[-1] == "ready"
+            assert states == ["loading", "starting", "waiting", "ready", "hard-terminating", "terminated"]
 
         await with_drone(controller, story)
 
