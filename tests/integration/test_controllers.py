@@ -12,6 +12,7 @@ import struct
 import urllib.request
 
 import pytest
+import websockets
 
 from postgres import Postgres
 from serve import free_port
@@ -310,6 +311,85 @@ def test_what_a_drone_s_older_connection_still_says_changes_nothing(controllers)
                     "scheduled", "loading", "ready", "terminated"]
 
     run(story())
+
+
+# ---- nodes while the database is away ----
+
+
+def socket_of(one):
+    return websockets.connect(f"ws://{one.address}/ctrl/c/{CLUSTER}/drone-socket", max_size=None)
+
+
+def said(message):
+    return json.dumps(message)
+
+
+HANDSHAKE = said({"version": VERSION, "name": "dr-one"})
+
+
+async def why_closed(ws):
+    with contextlib.suppress(websockets.ConnectionClosed):
+        while True:
+            await asyncio.wait_for(ws.recv(), 30)
+    return ws.close_code, ws.close_reason
+
+
+@pytest.mark.fault
+def test_a_node_that_cannot_be_registered_is_told_to_come_again(controllers):
+    async def story():
+        here = controllers.start()
+        controllers.server.stop()
+        try:
+            async with socket_of(here) as ws:
+                await ws.send(HANDSHAKE)
+                assert await why_closed(ws) == (1008, "the store could not take it; try again")
+        finally:
+            controllers.server.start()
+        await connected_again(here)
+
+    run(story())
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("is_registered, count, told", [
+    (False, 1500, "too much was sent before the handshake was answered"),
+    (True, 5000, "it sends faster than the store takes")])
+def test_a_node_that_sends_without_end_while_the_database_stands_still_is_closed(
+        controllers, is_registered, count, told):
+    async def story():
+        here = controllers.start()
+        async with socket_of(here) as ws:
+            if is_registered:
+                await ws.send(HANDSHAKE)
+                await ws.recv()
+            controllers.server.pause()
+            try:
+                if not is_registered:
+                    await ws.send(HANDSHAKE)
+                for number in range(count):
+                    with contextlib.suppress(websockets.ConnectionClosed):
+                        await ws.send(said({"AckAction": {"action_id": f"ak-{number}"}}))
+                assert await why_closed(ws) == (1008, told)
+            finally:
+                controllers.server.resume()
+        await connected_again(here)
+
+    run(story())
+
+
+async def connected_again(one):
+    """A drone comes again until it is taken, as drones do, and gets a backend."""
+    for _ in range(100):
+        with contextlib.suppress(websockets.ConnectionClosed):
+            async with drone(one) as dr:
+                answer = await one.aconnect()
+                if answer.status == 200:
+                    assert (await dr.action())["backend_id"] == answer.json()["backend_id"]
+                    return
+                # after the database was away drones are told to say again what they run
+                await asyncio.wait_for(dr.ws.wait_closed(), 20)
+        await asyncio.sleep(0.1)
+    raise AssertionError("the drone is not taken")
 
 
 # ---- logs ----

@@ -140,6 +140,15 @@ def test_a_first_frame_that_is_no_text_is_passed_over(controller):
         assert made.hear("name").startswith("co-")
 
 
+def test_nodes_that_say_nothing_are_told_to_leave_and_others_are_served(controller):
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(Node(controller, name, is_silent=True)) for name in ("dr-x", "px-x", "ns-x")]
+        with node(controller, "dr-x") as made:
+            for one in silent:
+                assert one.peer.wait_close() == (REFUSED, "no handshake came")
+            assert made.is_served()
+
+
 def test_other_versions_are_served_and_unknown_fields_ignored(controller):
     for name, version in (("dr-old", "0.4.12"), ("dr-new", "9.9.9"), ("dr-odd", "")):
         handshake = {"name": name, "version": {"version": version, "git_hash": "x", "more": 1},
