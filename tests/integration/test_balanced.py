@@ -28,13 +28,16 @@ pytestmark = [pytest.mark.timeout(240), pytest.mark.fault]
 class Balanced:
     """HAProxy before the two controllers of a test that plays their nodes."""
 
-    def __init__(self, directory, controllers, left_out=None):
+    def __init__(self, directory, controllers, left_out=None, is_blind=False):
+        """Without the text `left_out` of the file; when it `is_blind` it looks whether the controllers
+        are well once, and not again."""
         self.address = f"127.0.0.1:{free_port()}"
         path = haproxy_file(directory, self.address, [one.address for one in controllers])
         text = path.read_text()
-        if left_out:
-            assert text.count(left_out) == 1
-            path.write_text(text.replace(left_out, ""))
+        for old, new in ((left_out, ""), (" inter 1s fastinter 200ms" if is_blind else None, " inter 1h")):
+            assert not old or text.count(old) == 1
+            text = text.replace(old, new) if old else text
+        path.write_text(text)
         self.process = Process(directory, "haproxy", "haproxy", "-db", "-f", path)
 
     def __enter__(self):
@@ -79,6 +82,26 @@ def test_connects_that_a_killed_controller_had_taken_are_answered_by_another(con
                 links = [answer.json() for answer in answers]
                 assert len({link["backend_id"] for link in links} - {first}) == 1
                 assert first not in {link["backend_id"] for link in links}
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("left_out", [None, " conn-failure"])
+def test_calls_go_to_another_controller_before_it_is_noticed_that_one_is_gone(controllers, left_out):
+    """With the line of the configuration that does it, and without."""
+
+    async def story():
+        here, there = controllers.pair()
+        with Balanced(controllers.directory, [here, there], left_out, is_blind=True) as balanced:
+            async with drone(there) as dr:
+                first = (await there.aconnect()).json()["backend_id"]
+                await dr.bring_up(first)
+                controllers.kill(here)
+                answers = [await in_thread(balanced.connect) for _ in range(8)]
+                if left_out:
+                    assert {answer.status for answer in answers} == {200, 503}
+                    return
+                assert [answer.json()["backend_id"] for answer in answers] == [first] * 8
 
     asyncio.run(story())
 
