@@ -1,6 +1,7 @@
 /* plane: one binary, a subcommand for each role and each task. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/version.h"
 #include "cli/commands.h"
@@ -59,6 +60,9 @@ static const struct plane_subcommand commands[] = {
 
 int main(int argc, char **argv)
 {
+	/* Modes of files are what the code says, whoever starts it: a service manager or a shell with
+	 * a tighter mask would take from controllers and backends what they must be able to read. */
+	umask(022);
 	return plane_subcommand_run(commands, "plane",
 		"Plane runs one isolated process for each key (a document, a room, a user) and "
 		"gives "

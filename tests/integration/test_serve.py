@@ -4,8 +4,10 @@ import asyncio
 import concurrent.futures
 import json
 import os
+import pathlib
 import re
 import signal
+import stat
 import subprocess
 import tempfile
 
@@ -303,6 +305,30 @@ def test_backends_outlive_a_server_that_does_not_end_them(tmp_path, how):
     assert request("GET", again["url"]).status == 200
     assert request("GET", connection["url"]).status == 200  # the old link too
     serve.stop()
+    assert serve.leftovers() == []
+
+
+def test_a_tight_umask_takes_nothing_from_roles_and_backends(tmp_path):
+    """As service managers and careful shells have it: modes are what the program says."""
+    serve = Serve(tmp_path)
+    os.chmod(tmp_path, 0o711)
+    before = os.umask(0o077)
+    try:
+        serve.import_image("echo", EXAMPLES / "echo.tar")
+        serve.start()
+        connection = serve.connect("k")
+        assert request("GET", connection["url"]).status == 200
+        children = pathlib.Path(f"/proc/{serve.shim_of(connection['backend_id'])}/task")
+        root = next(pathlib.Path(f"/proc/{pid}/root") for task in children.iterdir()
+                    for pid in (task / "children").read_text().split())
+        modes = {name: stat.S_IMODE(os.stat(root / name).st_mode)
+                 for name in ("", "etc", "etc/hosts", "etc/resolv.conf")}
+        assert modes == {"": 0o755, "etc": 0o755, "etc/hosts": 0o644, "etc/resolv.conf": 0o644}
+        assert stat.S_IMODE(serve.data.stat().st_mode) == 0o711  # the controller's user gets through
+        assert stat.S_IMODE((serve.data / "drone" / "drone.db").stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+        serve.stop()
     assert serve.leftovers() == []
 
 
