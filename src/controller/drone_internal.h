@@ -8,6 +8,7 @@
 
 struct plane_sent_action;
 struct plane_log_request;
+struct plane_lease_request;
 
 struct plane_drone_session {
 	struct plane_node_session base;
@@ -18,6 +19,7 @@ struct plane_drone_session {
 	bool is_usage_asked; /* and it has not answered yet */
 	int64_t lease_epoch; /* the one it was last told on this connection; 0: none */
 	bool is_waiting_logged;
+	struct plane_lease_request *lease_request; /* that waits; see lease_renewals.c */
 	int64_t *unacked_events; /* stored, and to be acknowledged once they are durable */
 	size_t unacked_count;
 	bool is_syncing;

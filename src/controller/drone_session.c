@@ -414,6 +414,7 @@ static void on_closed(struct plane_node_session *session)
 	forget_if_known(drone);
 	if (!plane_drone_session_find(session->controller, session->node_id))
 		plane_drone_registry_remove(session->controller->drones, session->node_id);
+	plane_lease_renewals_forget(session->controller->renewals, drone);
 	plane_drone_logs_finish(drone);
 	plane_drone_actions_finish(drone);
 }

@@ -15,9 +15,13 @@ struct plane_lease_renewals *plane_lease_renewals_create(struct plane_controller
 /** Nothing may run any more: after the workers. NULL is fine. */
 void plane_lease_renewals_destroy(struct plane_lease_renewals *renewals);
 /** Takes a request of a drone; the session answers it once it is stored, with others that came
- *  within some milliseconds. What the store does not take is not answered: the drone asks again. */
+ *  within some milliseconds. What the store does not take is not answered: the drone asks again.
+ *  One request of a session waits: the next one takes its place, and only that one is answered. */
 void plane_lease_renewals_add(struct plane_lease_renewals *renewals,
-	const struct plane_drone_session *drone, const struct plane_drone_message *message);
+	struct plane_drone_session *drone, const struct plane_drone_message *message);
+/** The session is over: what it has asked is not stored any more. */
+void plane_lease_renewals_forget(
+	struct plane_lease_renewals *renewals, struct plane_drone_session *drone);
 
 /* ---- rounds; pool thread, one at a time ---- */
 
