@@ -132,6 +132,7 @@ void plane_http_refuse(struct plane_http_connection *connection, int status, con
 	plane_buffer_addf(&out, "Content-Length: %zu\r\nConnection: close\r\n\r\n%s\n",
 		strlen(message) + 1, message);
 	plane_buffer_clear(&connection->in);
+	plane_http_connection_leave_silent(connection);
 	connection->phase = PLANE_HTTP_ANSWERING;
 	plane_http_connection_arm(connection, WRITE_TIMEOUT_MS);
 	plane_http_write(connection, &out, on_refused);

@@ -4,13 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include <utlist.h>
 
 #include "base/alloc.h"
 #include "net/http_internal.h"
 
-#define IDLE_TIMEOUT_MS 75000
+#define FIRST_BYTE_TIMEOUT_MS 10000 /* from the connection's begin */
+#define IDLE_TIMEOUT_MS 75000       /* between requests */
+#define SPARED_MS 2000              /* silent for less, a connection keeps its place */
 #define HEAD_TIMEOUT_MS 30000
 #define BODY_TIMEOUT_MS 30000 /* without any progress */
 #define READ_SIZE 65536
@@ -29,6 +32,47 @@ static void on_handle_closed(uv_handle_t *handle)
 	free(connection->peer_common_name);
 	free(connection);
 	plane_http_server_connection_gone(server);
+}
+
+void plane_http_connection_leave_silent(struct plane_http_connection *connection)
+{
+	if (connection->silent_since_ms)
+		DL_DELETE2(connection->server->silent, connection, silent_prev, silent_next);
+	connection->silent_since_ms = 0;
+}
+
+static void enter_silent(struct plane_http_connection *connection)
+{
+	plane_http_connection_leave_silent(connection);
+	connection->silent_since_ms = (int64_t)uv_now(connection->server->loop) + 1; /* never 0 */
+	DL_APPEND2(connection->server->silent, connection, silent_prev, silent_next);
+}
+
+/* Not read yet: the loop may have been busy elsewhere. */
+static bool has_unread_input(const struct plane_http_connection *connection)
+{
+	char byte;
+	uv_os_fd_t fd;
+	return uv_fileno((const uv_handle_t *)&connection->tcp, &fd) == 0 &&
+	       recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+bool plane_http_connection_displace(struct plane_http_server *server, uint64_t *after_ms)
+{
+	struct plane_http_connection *connection = server->silent;
+	*after_ms = 0;
+	if (!connection)
+		return false; /* all are in use: the end of one makes room */
+	int64_t left_ms = connection->silent_since_ms + SPARED_MS - (int64_t)uv_now(server->loop);
+	if (left_ms <= 0 && has_unread_input(connection)) {
+		left_ms = 1;
+		enter_silent(connection); /* it may be a slow head: so the turn is the next one's */
+	}
+	if (left_ms <= 0)
+		plane_http_connection_abort(connection);
+	else
+		*after_ms = (uint64_t)left_ms;
+	return left_ms <= 0;
 }
 
 /* Tells whoever feeds this connection that it is gone. */
@@ -59,6 +103,7 @@ void plane_http_connection_abort(struct plane_http_connection *connection)
 		return;
 	}
 	connection->phase = PLANE_HTTP_CLOSED;
+	plane_http_connection_leave_silent(connection);
 	uv_close((uv_handle_t *)&connection->tcp, on_handle_closed);
 	uv_close((uv_handle_t *)&connection->timer, on_handle_closed);
 	tell_owner(connection, phase);
@@ -241,6 +286,7 @@ static bool is_head_acceptable(
 static void begin_request(
 	struct plane_http_connection *connection, const struct plane_http1_head *head)
 {
+	plane_http_connection_leave_silent(connection);
 	if (!is_head_acceptable(connection, head))
 		return;
 	copy_head(connection, head);
@@ -275,6 +321,7 @@ static void advance_head(struct plane_http_connection *connection)
 		plane_http_connection_abort(connection);
 	} else if (connection->in.len && connection->phase == PLANE_HTTP_IDLE) {
 		connection->phase = PLANE_HTTP_HEAD;
+		enter_silent(connection);
 		plane_http_connection_arm(connection, HEAD_TIMEOUT_MS);
 	}
 }
@@ -330,17 +377,30 @@ void plane_http_connection_resume(struct plane_http_connection *connection)
 	(void)uv_read_start((uv_stream_t *)&connection->tcp, on_allocate, on_read);
 }
 
+static void await_request(struct plane_http_connection *connection, uint64_t timeout_ms)
+{
+	connection->phase = PLANE_HTTP_IDLE;
+	enter_silent(connection);
+	plane_http_connection_arm(connection, timeout_ms);
+	plane_http_connection_resume(connection);
+	plane_http_connection_advance(connection); /* a pipelined request */
+}
+
+void plane_http_connection_begin(struct plane_http_connection *connection)
+{
+	if (connection->server->is_closing)
+		plane_http_connection_abort(connection);
+	else
+		await_request(connection, FIRST_BYTE_TIMEOUT_MS);
+}
+
 void plane_http_connection_answered(struct plane_http_connection *connection)
 {
 	plane_http_request_finish(connection);
-	if (connection->must_close || connection->server->is_closing) {
+	if (connection->must_close || connection->server->is_closing)
 		plane_http_connection_abort(connection);
-		return;
-	}
-	connection->phase = PLANE_HTTP_IDLE;
-	plane_http_connection_arm(connection, IDLE_TIMEOUT_MS);
-	plane_http_connection_resume(connection);
-	plane_http_connection_advance(connection); /* a pipelined request */
+	else
+		await_request(connection, IDLE_TIMEOUT_MS);
 }
 
 static void read_peer_address(struct plane_http_connection *connection)
@@ -372,5 +432,5 @@ void plane_http_connection_accept(struct plane_http_server *server)
 	if (server->tls)
 		plane_http_tls_begin(connection);
 	else
-		plane_http_connection_answered(connection);
+		plane_http_connection_begin(connection);
 }

@@ -43,6 +43,10 @@ struct plane_ws {
 struct plane_http_connection {
 	struct plane_http_server *server;
 	struct plane_http_connection *next, *prev; /* server->connections */
+	/* server->silent, while nothing or not all of a head has come: who has waited longest first
+	 */
+	struct plane_http_connection *silent_next, *silent_prev;
+	int64_t silent_since_ms; /* loop time; 0: it is not on that list */
 	uv_tcp_t tcp;
 	uv_timer_t timer;
 	int open_handles;
@@ -85,13 +89,15 @@ struct plane_http_server {
 	char *address;
 	uv_loop_t *loop;
 	uv_tcp_t listener;
+	uv_timer_t room_timer; /* at the limit: when a silent connection may give its place away */
 	struct plane_http_pool *pool;
-	struct plane_http_connection *connections;
+	struct plane_http_connection *connections, *silent;
 	int connection_count;
 	SSL_CTX *tls; /* NULL: plain */
 	int handshake_count;
 	bool is_accept_paused;
-	bool is_closing, is_listener_closed, is_pool_closed, is_pool_closing;
+	int open_handles; /* listener and timer */
+	bool is_closing, is_pool_closed, is_pool_closing;
 	void (*on_closed)(void *data);
 	void *data;
 };
@@ -107,9 +113,16 @@ void plane_http_connection_take(
 void plane_http_connection_on_eof(struct plane_http_connection *connection, ssize_t result);
 /** Reads again after the handler. */
 void plane_http_connection_resume(struct plane_http_connection *connection);
+/** The first request may come. */
+void plane_http_connection_begin(struct plane_http_connection *connection);
 /** After a complete answer: the next request, or the end. */
 void plane_http_connection_answered(struct plane_http_connection *connection);
 void plane_http_connection_arm(struct plane_http_connection *connection, uint64_t timeout_ms);
+/** It is no longer among those of which a head is awaited. Safe to repeat. */
+void plane_http_connection_leave_silent(struct plane_http_connection *connection);
+/** Closes the connection that has been silent longest, if that is long enough for somebody else to
+ *  have its place. Else says when it will be, 0 for never. */
+bool plane_http_connection_displace(struct plane_http_server *server, uint64_t *after_ms);
 /** Closes at once. Streams and WebSockets are told. Safe to repeat. */
 void plane_http_connection_abort(struct plane_http_connection *connection);
 

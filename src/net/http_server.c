@@ -12,6 +12,20 @@
 #define LISTEN_BACKLOG 1024
 #define HANDSHAKES_MAX 256
 
+static void on_room(uv_timer_t *timer);
+
+/* A connection that is closed here is gone when the loop turns: then what waits is accepted. */
+static void make_room(struct plane_http_server *server)
+{
+	uint64_t after_ms = 0;
+	if (plane_http_connection_displace(server, &after_ms))
+		return;
+	if (after_ms)
+		(void)uv_timer_start(&server->room_timer, on_room, after_ms, 0); /* succeeds */
+	if (server->handshake_count)
+		plane_http_tls_hurry(server);
+}
+
 static void accept_waiting(uv_stream_t *listener, int status)
 {
 	struct plane_http_server *server = listener->data;
@@ -19,12 +33,19 @@ static void accept_waiting(uv_stream_t *listener, int status)
 		return;
 	/* Without uv_accept libuv stops polling the listener: that is the pause. */
 	bool must_wait = server->handshake_count >= server->config.max_handshakes;
-	server->is_accept_paused =
-		must_wait || server->connection_count >= server->config.max_connections;
-	if (!server->is_accept_paused)
-		plane_http_connection_accept(server);
+	bool is_full = server->connection_count >= server->config.max_connections;
+	server->is_accept_paused = must_wait || is_full;
+	if (is_full)
+		make_room(server);
 	else if (must_wait)
 		plane_http_tls_hurry(server);
+	else
+		plane_http_connection_accept(server);
+}
+
+static void on_room(uv_timer_t *timer)
+{
+	plane_http_server_accept_again(timer->data);
 }
 
 void plane_http_server_accept_again(struct plane_http_server *server)
@@ -60,7 +81,7 @@ static int listen_on(struct plane_http_server *server, struct plane_error *err)
 
 static void finish_if_done(struct plane_http_server *server)
 {
-	if (!server->is_listener_closed || !server->is_pool_closed || server->connection_count)
+	if (server->open_handles || !server->is_pool_closed || server->connection_count)
 		return;
 	void (*on_closed)(void *data) = server->on_closed;
 	void *data = server->data;
@@ -96,10 +117,10 @@ void plane_http_server_connection_gone(struct plane_http_server *server)
 		plane_http_server_accept_again(server);
 }
 
-static void on_listener_closed(uv_handle_t *handle)
+static void on_handle_closed(uv_handle_t *handle)
 {
 	struct plane_http_server *server = handle->data;
-	server->is_listener_closed = true;
+	server->open_handles--;
 	finish_if_done(server);
 }
 
@@ -109,7 +130,8 @@ void plane_http_server_close(
 	server->is_closing = true;
 	server->on_closed = on_closed;
 	server->data = data;
-	uv_close((uv_handle_t *)&server->listener, on_listener_closed);
+	uv_close((uv_handle_t *)&server->listener, on_handle_closed);
+	uv_close((uv_handle_t *)&server->room_timer, on_handle_closed);
 	struct plane_http_connection *connection = server->connections;
 	while (connection) {
 		struct plane_http_connection *next = connection->next;
@@ -123,9 +145,11 @@ void plane_http_server_close(
 	close_pool_if_unused(server);
 }
 
-static void on_failed_listener_closed(uv_handle_t *handle)
+static void on_failed_handle_closed(uv_handle_t *handle)
 {
-	free(handle->data);
+	struct plane_http_server *server = handle->data;
+	if (--server->open_handles == 0)
+		free(server);
 }
 
 struct plane_http_server *plane_http_server_create(
@@ -134,13 +158,16 @@ struct plane_http_server *plane_http_server_create(
 	struct plane_http_server *server = PLANE_NEW(struct plane_http_server);
 	server->config = *config;
 	server->loop = loop;
-	(void)uv_tcp_init(loop, &server->listener); /* cannot fail without a domain */
-	server->listener.data = server;
+	(void)uv_tcp_init(loop, &server->listener);     /* cannot fail without a domain */
+	(void)uv_timer_init(loop, &server->room_timer); /* cannot fail */
+	server->listener.data = server->room_timer.data = server;
+	server->open_handles = 2;
 	if (listen_on(server, err) == 0)
 		server->pool = plane_http_pool_create(loop, config->pool_threads, err);
 	if (!server->pool) {
 		free(server->address);
-		uv_close((uv_handle_t *)&server->listener, on_failed_listener_closed);
+		uv_close((uv_handle_t *)&server->listener, on_failed_handle_closed);
+		uv_close((uv_handle_t *)&server->room_timer, on_failed_handle_closed);
 		return NULL;
 	}
 	server->config.listen = NULL; /* borrowed for the call only */

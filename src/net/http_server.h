@@ -76,9 +76,11 @@ struct plane_http_server_config {
 	void *server_data;
 	int pool_threads;      /* own threads of this server */
 	size_t max_body_bytes; /* 413 above */
-	int max_connections;   /* accepting pauses above */
-	SSL_CTX *tls;          /* of plane_tls_server_context; borrowed for the call. NULL: plain */
-	int max_handshakes;    /* of TLS, in progress; accepting pauses above. 0: 256 */
+	/* at the limit the connection that has been silent longest, and for two seconds, is closed
+	 * for who comes; accepting pauses when all are in use */
+	int max_connections;
+	SSL_CTX *tls;       /* of plane_tls_server_context; borrowed for the call. NULL: plain */
+	int max_handshakes; /* of TLS, in progress; accepting pauses above. 0: 256 */
 	/** NULL, or whether what a ticket (not 0) stands for still holds. Loop thread. */
 	bool (*ticket_is_valid)(void *server_data, uint64_t ticket);
 };

@@ -89,7 +89,7 @@ static void become_ready(struct plane_http_connection *connection)
 	connection->peer_expires_at_s = plane_tls_peer_expires_at_s(connection->tls);
 	connection->is_peer_distrusted = /* what is trusted may have changed meanwhile */
 		!plane_tls_peer_is_trusted_by(connection->tls, connection->server->tls);
-	plane_http_connection_answered(connection); /* the first request may come */
+	plane_http_connection_begin(connection);
 	plane_http_tls_leave(connection);
 }
 

@@ -1,0 +1,179 @@
+/* What net/http_server.c bears of clients that mean harm, over real sockets on loopback. */
+#include "../cmocka_all.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "net/http_server.h"
+
+#define LIMIT_MS 30000
+#define CONNECTIONS_MAX 4
+
+struct fixture {
+	uv_loop_t loop;
+	uv_timer_t limit;
+	struct plane_http_server *server;
+	struct plane_http_stream *streams[CONNECTIONS_MAX];
+	int stream_count, closed_streams, handled;
+};
+
+static void on_stream_closed(void *data)
+{
+	((struct fixture *)data)->closed_streams++;
+}
+
+static void start_stream(void *data, struct plane_http_stream *stream)
+{
+	struct fixture *f = data;
+	f->streams[f->stream_count++] = stream;
+	plane_http_stream_on_closed(stream, on_stream_closed, f);
+}
+
+static void handle(const struct plane_http_request *request, struct plane_http_response *response)
+{
+	struct fixture *f = request->server_data;
+	if (strcmp(request->path, "/stream") == 0) {
+		response->start_stream = start_stream;
+		response->start_data = f;
+	}
+}
+
+static void on_limit(uv_timer_t *timer)
+{
+	(void)timer;
+	fail_msg("what is waited for has not come");
+}
+
+static int set_up(void **state)
+{
+	struct fixture *f = PLANE_NEW(struct fixture);
+	struct plane_error err = { 0 };
+	struct plane_http_server_config config = { .listen = "127.0.0.1:0",
+		.handler = handle,
+		.server_data = f,
+		.pool_threads = 1,
+		.max_body_bytes = 65536,
+		.max_connections = CONNECTIONS_MAX };
+	assert_int_equal(uv_loop_init(&f->loop), 0);
+	uv_timer_init(&f->loop, &f->limit);
+	uv_timer_start(&f->limit, on_limit, LIMIT_MS, 0);
+	f->server = plane_http_server_create(&f->loop, &config, &err);
+	if (!f->server)
+		fail_msg("%s", err.message);
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+	plane_http_server_close(f->server, NULL, NULL);
+	uv_close((uv_handle_t *)&f->limit, NULL);
+	uv_run(&f->loop, UV_RUN_DEFAULT);
+	assert_int_equal(uv_loop_close(&f->loop), 0);
+	free(f);
+	return 0;
+}
+
+static int open_client(const struct fixture *f, const char *text)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	const char *port = strrchr(plane_http_server_address(f->server), ':') + 1;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	address.sin_port = htons((uint16_t)atoi(port));
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
+	return fd;
+}
+
+/* Turns the loop until something came; "" for the end of the connection. */
+static const char *await(struct fixture *f, int fd)
+{
+	static char text[4096];
+	ssize_t got;
+	while ((got = recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT)) < 0 && errno == EAGAIN)
+		uv_run(&f->loop, UV_RUN_ONCE);
+	text[got > 0 ? got : 0] = '\0';
+	return text;
+}
+
+static bool is_open(int fd)
+{
+	char byte;
+	return recv(fd, &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+#define REQUEST "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+#define STREAM "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n"
+
+static void at_the_limit_who_has_been_silent_longest_gives_way(void **state)
+{
+	struct fixture *f = *state;
+	int fds[CONNECTIONS_MAX];
+	fds[0] = open_client(f, STREAM);
+	assert_non_null(strstr(await(f, fds[0]), "200 OK"));
+	for (int i = 1; i < CONNECTIONS_MAX; i++)
+		fds[i] = open_client(f, i == 2 ? "GET / HT" : "");
+	/* the half head came last of all, which helps it so far and no further */
+	static const int order[] = { 1, 3, 2 };
+	int late[3];
+	for (int i = 0; i < 3; i++) {
+		late[i] = open_client(f, REQUEST);
+		assert_non_null(strstr(await(f, late[i]), "200 OK"));
+		assert_string_equal(await(f, fds[order[i]]), "");
+		for (int j = i + 1; j < 3; j++)
+			assert_true(is_open(fds[order[j]]));
+	}
+	assert_true(is_open(fds[0]));
+	assert_int_equal(f->closed_streams, 0);
+	for (int i = 0; i < CONNECTIONS_MAX; i++)
+		close(fds[i]);
+	for (int i = 0; i < 3; i++)
+		close(late[i]);
+}
+
+static void who_is_served_keeps_its_place(void **state)
+{
+	struct fixture *f = *state;
+	int fds[CONNECTIONS_MAX];
+	for (int i = 0; i < CONNECTIONS_MAX; i++) {
+		fds[i] = open_client(f, STREAM);
+		assert_non_null(strstr(await(f, fds[i]), "200 OK"));
+	}
+	int late = open_client(f, REQUEST);
+	for (int i = 0; i < 100; i++)
+		uv_run(&f->loop, UV_RUN_NOWAIT);
+	assert_true(is_open(late));
+	assert_int_equal(f->closed_streams, 0);
+	plane_http_stream_end(f->streams[1]);
+	assert_non_null(strstr(await(f, late), "200 OK"));
+	assert_int_equal(f->closed_streams, 1);
+	for (int i = 0; i < CONNECTIONS_MAX; i++)
+		close(fds[i]);
+	close(late);
+}
+
+static void who_says_nothing_at_first_is_closed_soon(void **state)
+{
+	struct fixture *f = *state;
+	int silent = open_client(f, "");
+	assert_string_equal(await(f, silent), ""); /* long before the time between requests */
+	close(silent);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(at_the_limit_who_has_been_silent_longest_gives_way),
+		CASE(who_is_served_keeps_its_place),
+		CASE(who_says_nothing_at_first_is_closed_soon),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
