@@ -9,6 +9,11 @@
 #include "base/text.h"
 #include "controller/error_body.h"
 
+/* Bodies of connect calls may be as long as the server takes. The others are short; and what
+ * everybody may ask needs none, though some clients send one. */
+#define BODY_MAX_BYTES ((size_t)64 << 10)
+#define PUBLIC_BODY_MAX_BYTES ((size_t)1 << 10)
+
 #define PUBLIC PLANE_API_PUBLIC
 #define CONNECT PLANE_SCOPE_CONNECT
 #define ADMIN PLANE_SCOPE_ADMIN
@@ -150,6 +155,27 @@ void plane_api_handle(
 		dispatch(&call, route, other_method);
 	else
 		plane_metrics_add(&controller->metrics, PLANE_METRIC_AUTH_REFUSED, 1);
+}
+
+bool plane_api_takes_body(const struct plane_http_request *request, size_t *max_body_bytes,
+	struct plane_http_response *response)
+{
+	struct plane_controller *controller = request->server_data;
+	struct plane_api_call call = {
+		.controller = controller, .request = request, .response = response
+	};
+	const char *other_method;
+	const struct plane_api_route *route = find_route(&call, &other_method);
+	unsigned scopes = scopes_of(route, is_below(request->path, "/pub"));
+	if (!plane_api_allows(&call, scopes)) {
+		plane_metrics_add(&controller->metrics, PLANE_METRIC_HTTP_REQUESTS, 1);
+		plane_metrics_add(&controller->metrics, PLANE_METRIC_AUTH_REFUSED, 1);
+		return false;
+	}
+	if (!route || route->handle != plane_api_connect)
+		*max_body_bytes =
+			scopes == PLANE_API_PUBLIC ? PUBLIC_BODY_MAX_BYTES : BODY_MAX_BYTES;
+	return true;
 }
 
 /* "application/json" or "application/<anything>+json", parameters allowed (RFC 6839). */

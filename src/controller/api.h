@@ -30,6 +30,11 @@ const struct plane_api_route *plane_api_routes(size_t *count);
 void plane_api_handle(
 	const struct plane_http_request *request, struct plane_http_response *response);
 
+/** The server's `takes_body`: what may not be asked is refused before its body is read, and the
+ *  body of what may is as long as that needs. */
+bool plane_api_takes_body(const struct plane_http_request *request, size_t *max_body_bytes,
+	struct plane_http_response *response);
+
 /** Parses the JSON body; NULL when it was answered with an error already. The caller decrefs. */
 json_t *plane_api_body(struct plane_api_call *call);
 

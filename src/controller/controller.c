@@ -29,6 +29,7 @@
 #define WORKERS 4 /* nodes' and status streams' work on the store, each in its own order */
 #define WAITING_CONNECTS_MAX 24 /* the other threads stay free for the rest */
 #define MAX_BODY_BYTES (2u << 20)
+#define MAX_HELD_BYTES (64u << 20) /* of all bodies together */
 #define MAX_CONNECTIONS 4096
 #define LOST_CHECK_MS 10000
 
@@ -302,6 +303,8 @@ static int open_server(struct plane_controller *controller, struct plane_error *
 		.ticket_is_valid = is_ticket_valid,
 		.pool_threads = POOL_THREADS,
 		.max_body_bytes = MAX_BODY_BYTES,
+		.max_held_bytes = MAX_HELD_BYTES,
+		.takes_body = plane_api_takes_body,
 		.max_connections = MAX_CONNECTIONS,
 		.tls = plane_guard_tls(controller) };
 	if (config->controller_url)

@@ -84,6 +84,7 @@ void plane_http_request_finish(struct plane_http_connection *connection)
 	free(connection->copy.headers);
 	connection->copy.text = NULL;
 	connection->copy.headers = NULL;
+	connection->server->held_bytes -= connection->body.len;
 	plane_buffer_finish(&connection->body);
 	plane_buffer_finish(&connection->response.body);
 	plane_buffer_finish(&connection->response.extra_headers);

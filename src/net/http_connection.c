@@ -16,6 +16,7 @@
 #define SPARED_MS 2000              /* silent for less, a connection keeps its place */
 #define HEAD_TIMEOUT_MS 30000
 #define BODY_TIMEOUT_MS 30000 /* without any progress */
+#define BODY_TOTAL_MS 60000
 #define READ_SIZE 65536
 
 static void on_handle_closed(uv_handle_t *handle)
@@ -208,6 +209,26 @@ static void start_handler(struct plane_http_connection *connection)
 	plane_http_pool_submit(connection->server->pool, &connection->job);
 }
 
+/* Keeps a piece of the body. False: refused. */
+static bool hold(struct plane_http_connection *connection, const char *bytes, size_t len)
+{
+	struct plane_http_server *server = connection->server;
+	if (len > connection->max_body_bytes - connection->body.len) {
+		plane_http_refuse(connection, 413, "The body is too large.");
+		return false;
+	}
+	if (server->config.max_held_bytes &&
+		len > server->config.max_held_bytes - server->held_bytes) {
+		plane_http_refuse(connection, 503,
+			"The bodies of other requests are as large as all may be together; try "
+			"again.");
+		return false;
+	}
+	plane_buffer_add(&connection->body, bytes, len);
+	server->held_bytes += len;
+	return true;
+}
+
 /* Takes what the input holds of the body. False: refused. */
 static bool read_chunks(struct plane_http_connection *connection, bool *is_complete)
 {
@@ -221,11 +242,8 @@ static bool read_chunks(struct plane_http_connection *connection, bool *is_compl
 			plane_http_refuse(connection, 400, "The body is not chunked correctly.");
 			return false;
 		}
-		plane_buffer_add(&connection->body, data.data, data.len);
-		if (connection->body.len > connection->server->config.max_body_bytes) {
-			plane_http_refuse(connection, 413, "The body is too large.");
+		if (!hold(connection, data.data, data.len))
 			return false;
-		}
 		at += taken;
 		*is_complete = result == PLANE_HTTP1_DONE;
 	}
@@ -239,7 +257,8 @@ static bool read_body(struct plane_http_connection *connection, bool *is_complet
 		return read_chunks(connection, is_complete);
 	size_t len = connection->in.len < connection->body_left ? connection->in.len
 								: (size_t)connection->body_left;
-	plane_buffer_add(&connection->body, connection->in.data, len);
+	if (!hold(connection, connection->in.data, len))
+		return false;
 	plane_buffer_consume(&connection->in, len);
 	connection->body_left -= len;
 	*is_complete = connection->body_left == 0;
@@ -265,7 +284,10 @@ static void advance_body(struct plane_http_connection *connection)
 		plane_buffer_add_text(&line, "HTTP/1.1 100 Continue\r\n\r\n");
 		plane_http_write(connection, &line, NULL);
 	}
-	plane_http_connection_arm(connection, BODY_TIMEOUT_MS);
+	int64_t left_ms = connection->body_deadline_ms - (int64_t)uv_now(connection->server->loop);
+	plane_http_connection_arm(connection, left_ms > BODY_TIMEOUT_MS ? BODY_TIMEOUT_MS
+					      : left_ms > 1             ? (uint64_t)left_ms
+									: 1);
 }
 
 static bool is_head_acceptable(
@@ -274,7 +296,7 @@ static bool is_head_acceptable(
 	if (!head->host.data && head->minor_version == 1)
 		plane_http_refuse(connection, 400, "The request has no Host header.");
 	else if (head->framing == PLANE_HTTP1_LENGTH &&
-		 head->content_length > connection->server->config.max_body_bytes)
+		 head->content_length > connection->max_body_bytes)
 		plane_http_refuse(connection, 413, "The body is too large.");
 	else if (head->target.data[0] != '/' && !plane_slice_equals(head->target, "*"))
 		plane_http_refuse(connection, 400, "The request's target is not a path.");
@@ -283,10 +305,33 @@ static bool is_head_acceptable(
 	return false;
 }
 
+/* False: answered without a look at the body. */
+static bool is_body_wanted(
+	struct plane_http_connection *connection, const struct plane_http1_head *head)
+{
+	const struct plane_http_server_config *config = &connection->server->config;
+	bool has_body = head->framing == PLANE_HTTP1_CHUNKED || connection->body_left;
+	if (!has_body || !config->takes_body)
+		return true;
+	if (!config->takes_body(
+		    &connection->request, &connection->max_body_bytes, &connection->response)) {
+		connection->must_close = true;
+		connection->phase = PLANE_HTTP_ANSWERING;
+		plane_http_answer(connection);
+		return false;
+	}
+	if (connection->body_left > connection->max_body_bytes) {
+		plane_http_refuse(connection, 413, "The body is too large.");
+		return false;
+	}
+	return true;
+}
+
 static void begin_request(
 	struct plane_http_connection *connection, const struct plane_http1_head *head)
 {
 	plane_http_connection_leave_silent(connection);
+	connection->max_body_bytes = connection->server->config.max_body_bytes;
 	if (!is_head_acceptable(connection, head))
 		return;
 	copy_head(connection, head);
@@ -299,7 +344,9 @@ static void begin_request(
 	connection->wants_continue = head->expects_continue && !connection->is_http10;
 	plane_buffer_consume(&connection->in, head->len);
 	connection->phase = PLANE_HTTP_BODY;
-	advance_body(connection);
+	connection->body_deadline_ms = (int64_t)uv_now(connection->server->loop) + BODY_TOTAL_MS;
+	if (is_body_wanted(connection, head))
+		advance_body(connection);
 }
 
 static void advance_head(struct plane_http_connection *connection)

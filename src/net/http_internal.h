@@ -71,7 +71,9 @@ struct plane_http_connection {
 	} copy;
 	struct plane_http_request request;
 	struct plane_http_response response;
-	struct plane_buffer body;
+	struct plane_buffer body; /* counted in server->held_bytes */
+	size_t max_body_bytes;
+	int64_t body_deadline_ms; /* loop time */
 	struct plane_http1_chunked chunked;
 	enum plane_http1_framing framing;
 	uint64_t body_left;
@@ -93,7 +95,8 @@ struct plane_http_server {
 	struct plane_http_pool *pool;
 	struct plane_http_connection *connections, *silent;
 	int connection_count;
-	SSL_CTX *tls; /* NULL: plain */
+	size_t held_bytes; /* of bodies */
+	SSL_CTX *tls;      /* NULL: plain */
 	int handshake_count;
 	bool is_accept_paused;
 	int open_handles; /* listener and timer */

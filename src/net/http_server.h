@@ -76,6 +76,12 @@ struct plane_http_server_config {
 	void *server_data;
 	int pool_threads;      /* own threads of this server */
 	size_t max_body_bytes; /* 413 above */
+	size_t max_held_bytes; /* of the bodies of all requests together; 503 above. 0: no limit */
+	/** NULL, or asked when a head is there, before its body is read. False: `response`, which
+	 * it fills, is the answer, and the connection ends. `*max_body_bytes` may be made less.
+	 * Loop thread; must not block. The request has no body yet. */
+	bool (*takes_body)(const struct plane_http_request *request, size_t *max_body_bytes,
+		struct plane_http_response *response);
 	/* at the limit the connection that has been silent longest, and for two seconds, is closed
 	 * for who comes; accepting pauses when all are in use */
 	int max_connections;

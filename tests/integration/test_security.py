@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import stat
 import subprocess
 
@@ -159,6 +160,33 @@ def test_other_schemes_and_second_headers_do_not_help(guarded):
         assert answer.status == 401, value
     assert guarded.get(f"/ctrl/status?access_token={good}").status == 401
     assert guarded.get("/ctrl/status", headers={"authorization": f"bearer {good}"}).status == 200
+
+
+def test_who_may_not_ask_is_refused_before_its_body_is_read(guarded):
+    host, port = guarded.address.rsplit(":", 1)
+
+    def answer(path, length, scope=None, more=()):
+        """What comes when a body is announced and not sent."""
+        lines = [f"POST {path} HTTP/1.1", "Host: a", "Content-Type: application/json",
+                 f"Content-Length: {length}", *more]
+        if scope:
+            lines.append(f"Authorization: Bearer {guarded.secrets[scope]}")
+        with socket.create_connection((host, int(port)), timeout=20) as stream:
+            stream.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+            return stream.recv(4096).decode().split("\r\n")[0]
+
+    assert answer("/ctrl/connect", 2 << 20) == "HTTP/1.1 401 Unauthorized"
+    assert answer("/ctrl/connect", 2 << 20, "admin") == "HTTP/1.1 403 Forbidden"
+    assert answer("/ctrl/nothing", 100) == "HTTP/1.1 401 Unauthorized"
+    wait = ["Expect: 100-continue"]
+    assert answer("/ctrl/connect", 2 << 20, "connect", wait) == "HTTP/1.1 100 Continue"
+    large = "HTTP/1.1 413 Content Too Large"
+    assert answer("/ctrl/connect", (2 << 20) + 1, "connect", wait) == large
+    assert answer("/ctrl/b/revoke", 100000, "admin") == large
+    assert answer("/pub/health", 5000) == large
+    text = guarded.get("/metrics", headers=bearer(guarded.secrets["read"])).body.decode()
+    refused, = re.findall(r"^plane_[a-z_]*refused[a-z_]* (\d+)$", text, re.MULTILINE)
+    assert int(refused) == 3
 
 
 def test_the_manual_shows_the_scopes_that_are_needed():

@@ -148,6 +148,15 @@ void plane_api_handle(
 	abort(); /* requests go to the functions behind it */
 }
 
+bool plane_api_takes_body(const struct plane_http_request *request, size_t *max_body_bytes,
+	struct plane_http_response *response)
+{
+	(void)request;
+	(void)max_body_bytes;
+	(void)response;
+	abort();
+}
+
 int plane_guard_check(const struct plane_controller_config *config, struct plane_error *err)
 {
 	(void)config;

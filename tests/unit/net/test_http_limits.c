@@ -18,7 +18,7 @@ struct fixture {
 	uv_timer_t limit;
 	struct plane_http_server *server;
 	struct plane_http_stream *streams[CONNECTIONS_MAX];
-	int stream_count, closed_streams, handled;
+	int stream_count, closed_streams, asked, handled;
 };
 
 static void on_stream_closed(void *data)
@@ -36,10 +36,24 @@ static void start_stream(void *data, struct plane_http_stream *stream)
 static void handle(const struct plane_http_request *request, struct plane_http_response *response)
 {
 	struct fixture *f = request->server_data;
+	f->handled++; /* by the only thread, while the loop waits for its answer */
 	if (strcmp(request->path, "/stream") == 0) {
 		response->start_stream = start_stream;
 		response->start_data = f;
 	}
+}
+
+static bool takes_body(const struct plane_http_request *request, size_t *max_body_bytes,
+	struct plane_http_response *response)
+{
+	struct fixture *f = request->server_data;
+	f->asked++;
+	if (strcmp(request->path, "/short") == 0)
+		*max_body_bytes = 4;
+	if (strcmp(request->path, "/closed") != 0)
+		return true;
+	response->status = 401;
+	return false;
 }
 
 static void on_limit(uv_timer_t *timer)
@@ -56,7 +70,9 @@ static int set_up(void **state)
 		.handler = handle,
 		.server_data = f,
 		.pool_threads = 1,
-		.max_body_bytes = 65536,
+		.takes_body = takes_body,
+		.max_body_bytes = 1000,
+		.max_held_bytes = 2500,
 		.max_connections = CONNECTIONS_MAX };
 	assert_int_equal(uv_loop_init(&f->loop), 0);
 	uv_timer_init(&f->loop, &f->limit);
@@ -166,6 +182,72 @@ static void who_says_nothing_at_first_is_closed_soon(void **state)
 	close(silent);
 }
 
+#define POST(path, more) "POST " path " HTTP/1.1\r\nHost: a\r\n" more "\r\n"
+
+static void who_may_not_ask_is_told_before_the_body_is_read(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const requests[] = { POST("/closed", "Content-Length: 900\r\n"),
+		POST("/closed", "Content-Length: 900\r\nExpect: 100-continue\r\n"),
+		POST("/closed", "Transfer-Encoding: chunked\r\n") };
+	for (int i = 0; i < 3; i++) {
+		int fd = open_client(f, requests[i]);
+		assert_non_null(strstr(await(f, fd), "HTTP/1.1 401"));
+		assert_string_equal(await(f, fd), "");
+		close(fd);
+	}
+	assert_int_equal(f->asked, 3);
+	assert_int_equal(f->handled, 0);
+}
+
+static void a_route_may_take_less_than_the_server(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const requests[] = { POST("/short", "Content-Length: 5\r\n"),
+		POST("/short", "Transfer-Encoding: chunked\r\n") "3\r\nabc\r\n2\r\n",
+		POST("/long", "Content-Length: 1001\r\n") };
+	for (int i = 0; i < 3; i++) {
+		int fd = open_client(f, requests[i]);
+		const char *more = i == 1 ? "de" : "";
+		assert_int_equal(send(fd, more, strlen(more), 0), (ssize_t)strlen(more));
+		assert_non_null(strstr(await(f, fd), "HTTP/1.1 413"));
+		close(fd);
+	}
+	assert_int_equal(f->handled, 0);
+	int fd = open_client(f, POST("/short", "Content-Length: 4\r\n") "abcd");
+	assert_non_null(strstr(await(f, fd), "HTTP/1.1 200"));
+	close(fd);
+	fd = open_client(
+		f, POST("/short", "Transfer-Encoding: chunked\r\n") "4\r\nabcd\r\n0\r\n\r\n");
+	assert_non_null(strstr(await(f, fd), "HTTP/1.1 200"));
+	close(fd);
+}
+
+static void all_bodies_together_are_bounded(void **state)
+{
+	struct fixture *f = *state;
+	char piece[900];
+	int fds[3];
+	memset(piece, 'x', sizeof(piece));
+	for (int i = 0; i < 3; i++) {
+		fds[i] = open_client(f, POST("/", "Content-Length: 901\r\n"));
+		assert_int_equal(send(fds[i], piece, sizeof(piece), 0), sizeof(piece));
+	}
+	assert_non_null(strstr(await(f, fds[2]), "HTTP/1.1 503"));
+	assert_int_equal(f->handled, 0);
+	assert_int_equal(send(fds[0], "x", 1, 0), 1); /* what is held already is served */
+	assert_non_null(strstr(await(f, fds[0]), "HTTP/1.1 200"));
+	close(fds[2]); /* what it has sent counts no more */
+	for (int i = 0; i < 5; i++) {
+		int fd = open_client(f, POST("/", "Content-Length: 900\r\n"));
+		assert_int_equal(send(fd, piece, sizeof(piece), 0), sizeof(piece));
+		assert_non_null(strstr(await(f, fd), "HTTP/1.1 200"));
+		close(fd);
+	}
+	close(fds[0]);
+	close(fds[1]);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -173,6 +255,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(at_the_limit_who_has_been_silent_longest_gives_way),
 		CASE(who_is_served_keeps_its_place),
+		CASE(who_may_not_ask_is_told_before_the_body_is_read),
+		CASE(a_route_may_take_less_than_the_server),
+		CASE(all_bodies_together_are_bounded),
 		CASE(who_says_nothing_at_first_is_closed_soon),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
