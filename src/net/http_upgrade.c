@@ -26,11 +26,31 @@ static void on_text(void *data, const char *text, size_t len)
 		listener->on_text(listener->data, text, len);
 }
 
+static bool is_too_much(const struct plane_http_connection *connection, size_t more)
+{
+	const uv_stream_t *stream = (const uv_stream_t *)&connection->tcp;
+	return uv_stream_get_write_queue_size(stream) + more > WAITING_MAX;
+}
+
+/* The peer does not read what it is sent. */
+static void drop(struct plane_http_connection *connection)
+{
+	connection->ws.must_close = connection->ws.is_dropped = true;
+	plane_http_connection_arm(connection, 1); /* not from inside the owner's call */
+}
+
+/* Also answers to pings: a peer that reads none of them may send no more. */
 static void flush(struct plane_http_connection *connection)
 {
 	struct plane_buffer *output = plane_websocket_output(connection->ws.endpoint);
-	if (output->len && connection->phase == PLANE_HTTP_WEBSOCKET)
+	if (!output->len || connection->phase != PLANE_HTTP_WEBSOCKET)
+		return;
+	if (is_too_much(connection, output->len)) {
+		plane_buffer_finish(output);
+		drop(connection);
+	} else {
 		plane_http_write(connection, output, NULL);
+	}
 }
 
 void plane_http_ws_start(struct plane_http_connection *connection)
@@ -110,9 +130,8 @@ bool plane_ws_send_text(struct plane_ws *ws, const char *text, size_t len)
 	struct plane_http_connection *connection = connection_of(ws);
 	if (connection->phase != PLANE_HTTP_WEBSOCKET || ws->must_close)
 		return false;
-	if (uv_stream_get_write_queue_size((uv_stream_t *)&connection->tcp) + len > WAITING_MAX) {
-		ws->must_close = ws->is_dropped = true;
-		plane_http_connection_arm(connection, 1); /* not from inside the owner's call */
+	if (is_too_much(connection, len)) {
+		drop(connection);
 		return false;
 	}
 	plane_websocket_send_text(ws->endpoint, text, len);

@@ -18,7 +18,7 @@ struct fixture {
 	uv_timer_t limit;
 	struct plane_http_server *server;
 	struct plane_http_stream *streams[CONNECTIONS_MAX];
-	int stream_count, closed_streams, asked, handled;
+	int stream_count, closed_streams, closed_ws, asked, handled;
 };
 
 static void on_stream_closed(void *data)
@@ -33,12 +33,25 @@ static void start_stream(void *data, struct plane_http_stream *stream)
 	plane_http_stream_on_closed(stream, on_stream_closed, f);
 }
 
+static void on_ws_closed(void *data)
+{
+	((struct fixture *)data)->closed_ws++;
+}
+
+static void start_ws(void *data, struct plane_ws *ws)
+{
+	plane_ws_listen(ws, &(struct plane_ws_listener){ .data = data, .on_closed = on_ws_closed });
+}
+
 static void handle(const struct plane_http_request *request, struct plane_http_response *response)
 {
 	struct fixture *f = request->server_data;
 	f->handled++; /* by the only thread, while the loop waits for its answer */
 	if (strcmp(request->path, "/stream") == 0) {
 		response->start_stream = start_stream;
+		response->start_data = f;
+	} else if (strcmp(request->path, "/ws") == 0) {
+		response->start_ws = start_ws;
 		response->start_data = f;
 	}
 }
@@ -248,6 +261,35 @@ static void all_bodies_together_are_bounded(void **state)
 	close(fds[1]);
 }
 
+/* Sends it again and again, reading nothing, until the server has closed the connection. */
+static void flood(struct fixture *f, int fd, const char *bytes, size_t len)
+{
+	size_t at = 0;
+	while (!f->closed_ws) {
+		ssize_t sent = send(fd, bytes + at, len - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+		at = sent > 0 ? (at + (size_t)sent) % len : at;
+		uv_run(&f->loop, UV_RUN_NOWAIT);
+	}
+}
+
+static void who_sends_pings_and_reads_no_answers_is_dropped(void **state)
+{
+	enum { FRAME = 131, FRAMES = 1000 };
+	struct fixture *f = *state;
+	char *pings = plane_alloc_zero(FRAMES, FRAME);
+	int fd = open_client(f, "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n"
+				"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+				"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+	assert_non_null(strstr(await(f, fd), "HTTP/1.1 101"));
+	for (size_t i = 0; i < FRAMES; i++) { /* 125 bytes, masked with zeros */
+		pings[i * FRAME] = (char)0x89;
+		pings[i * FRAME + 1] = (char)(0x80 | 125);
+	}
+	flood(f, fd, pings, (size_t)FRAMES * FRAME);
+	close(fd);
+	free(pings);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -258,6 +300,7 @@ int main(void)
 		CASE(who_may_not_ask_is_told_before_the_body_is_read),
 		CASE(a_route_may_take_less_than_the_server),
 		CASE(all_bodies_together_are_bounded),
+		CASE(who_sends_pings_and_reads_no_answers_is_dropped),
 		CASE(who_says_nothing_at_first_is_closed_soon),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
