@@ -11,6 +11,7 @@
 #include "controller/drone_session.h"
 #include "controller/error_body.h"
 #include "controller/log_relay.h"
+#include "controller/revoke.h"
 #include "controller/status_stream.h"
 #include "controller/terminate.h"
 
@@ -96,13 +97,10 @@ void plane_api_revoke(struct plane_api_call *call)
 	}
 	/* names that are too long belong to nobody: nothing to revoke, as for any unknown pair */
 	bool is_possible = strlen(backend) < PLANE_NAME_SIZE && strlen(user) <= PLANE_TEXT_MAX;
-	if (is_possible &&
-		plane_store_token_revoke(call->controller->store, backend, user, &err) < 0) {
+	if (is_possible && plane_revoke(call->controller, backend, user, &err) < 0) {
 		plane_api_fail_because(call->response, PLANE_API_REVOKE_FAILED, &err);
 		return;
 	}
-	if (is_possible)
-		plane_hub_publish_revocation(call->controller->hub, backend, user);
 	plane_api_answer(call->response, json_string("Token revoked successfully"));
 }
 
