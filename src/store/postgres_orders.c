@@ -166,9 +166,9 @@ int plane_postgres_sweep_candidates(struct plane_store *base, int64_t node_id,
 static const char end_lost[] = FIND_LOST
 	"b.lease_epoch IS NULL AND NOT EXISTS (SELECT 1 FROM backend_key k WHERE k.backend = b.id "
 	"AND " PLANE_POSTGRES_KEY_IS_LIVE
-	") AND ((coalesce(d.last_heartbeat_at, 0) < now_ms() - $1 "
-	"AND $2 < now_ms() - $1) OR (b.status = 10 AND b.state_at < now_ms() - $1)) LIMIT "
-	"$3" END_LOST;
+	") AND (($2 < now_ms() - $1 AND (coalesce(d.last_heartbeat_at, 0) < now_ms() - $1 OR NOT "
+	"EXISTS (SELECT 1 FROM backend_key k WHERE k.backend = b.id AND k.expires_at > now_ms() - "
+	"$1))) OR (b.status = 10 AND b.state_at < now_ms() - $1)) LIMIT $3" END_LOST;
 /* Epochs only grow. */
 static const char end_broken[] = FIND_LOST "b.lease_epoch < d.lease_epoch LIMIT $1" END_LOST;
 

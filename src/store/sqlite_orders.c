@@ -151,9 +151,9 @@ int plane_sqlite_sweep_candidates(struct plane_store *base, int64_t node_id,
 	return result;
 }
 
-/* Which backends have nobody left: those whose drone is silent and whose lease has run out, and
- * those whose order to start was never taken. Silence is not counted while this store was closed.
- */
+/* Which backends have nobody left: those whose lease has run out and whose drone is silent, or has
+ * not renewed it for as long although it speaks, since it does not know it any more; and those
+ * whose order to start was never taken. Silence is not counted while this store was closed. */
 static sqlite3_stmt *query_lost(struct plane_sqlite_store *store, int64_t silent_since, int64_t now,
 	struct plane_error *err)
 {
@@ -162,7 +162,9 @@ static sqlite3_stmt *query_lost(struct plane_sqlite_store *store, int64_t silent
 		"b.status < 70 AND b.lease_epoch IS NULL AND NOT EXISTS (SELECT 1 FROM backend_key "
 		"k WHERE k.backend = b.id "
 		"AND "
-		"k.expires_at > ?1) AND ((coalesce(d.last_heartbeat_at, 0) < ?2 AND ?3 < ?2) OR "
+		"k.expires_at > ?1) AND ((?3 < ?2 AND (coalesce(d.last_heartbeat_at, 0) < ?2 OR "
+		"NOT EXISTS (SELECT 1 FROM backend_key k WHERE k.backend = b.id "
+		"AND k.expires_at > ?2))) OR "
 		"(b.status = 10 AND b.state_at < ?2)) LIMIT ?4",
 		"iiii", now, silent_since, store->opened_at_ms, (int64_t)LOST_BATCH);
 }

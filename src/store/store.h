@@ -467,9 +467,10 @@ struct plane_store_lost {
 		int64_t time_ms;
 	} * entries;
 };
-/** Backends whose keys are leased one by one: gives up those whose drone has been silent for
- *  `silent_ms` and whose lease has expired: they are terminated with reason lost. At most a batch
- * at a time. */
+/** Backends whose keys are leased one by one: gives up those whose lease has expired, when their
+ *  drone has been silent for `silent_ms`, or it expired as long ago (the drone speaks, and does not
+ *  know the backend any more: another program has its place, or it has lost its disk). They are
+ *  terminated with reason lost. At most a batch at a time. */
 int plane_store_mark_lost(struct plane_store *store, int64_t silent_ms,
 	struct plane_store_lost *lost, struct plane_error *err);
 /** The same for backends under a drone's lease that is broken. */

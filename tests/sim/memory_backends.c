@@ -296,8 +296,9 @@ static bool is_lost(const struct memory_store *store, const struct memory_backen
 	const struct memory_key *key = backend->key;
 	if (backend->lease_epoch || (key && key->expires_at > now_ms))
 		return false;
-	bool is_silent =
-		backend->drone->heartbeat_at < silent_since && store->opened_at < silent_since;
+	bool is_forgotten = !key || key->expires_at <= silent_since;
+	bool is_silent = store->opened_at < silent_since &&
+			 (backend->drone->heartbeat_at < silent_since || is_forgotten);
 	return is_silent || (last->status == PLANE_SCHEDULED && last->time_ms < silent_since);
 }
 

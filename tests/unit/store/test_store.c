@@ -517,6 +517,30 @@ static void backends_of_a_drone_that_speaks_are_not_lost(void **state)
 	assert_int_equal(status_of("running"), PLANE_READY);
 }
 
+static void backends_that_a_drone_renews_no_more_are_lost_though_it_speaks(void **state)
+{
+	struct plane_store_lost lost;
+	assert_int_equal(spawn("taken-over", "k1", NULL), 0);
+	assert_int_equal(spawn("forgotten", "k2", NULL), 0);
+	assert_true(report("taken-over", PLANE_READY));
+	assert_true(report("forgotten", PLANE_READY));
+	pass_ms(89999); /* the leases have been over for a little less than asked below */
+	assert_int_equal(plane_store_drone_heartbeat(store, drone, 78, &err), 0);
+	assert_int_equal(plane_store_mark_lost(store, 30000, &lost, &err), 0);
+	assert_int_equal(lost.count, 0);
+	assert_int_equal(spawn("next", "k1", NULL), 0); /* another one has the key already */
+	assert_int_equal(plane_store_mark_lost(store, 30000, &lost, &err), 0);
+	assert_int_equal(lost.count, 1);
+	assert_string_equal(lost.entries[0].backend, "taken-over");
+	plane_store_lost_finish(&lost);
+	pass_ms(1);
+	assert_int_equal(plane_store_mark_lost(store, 30000, &lost, &err), 0);
+	assert_int_equal(lost.count, 1);
+	assert_string_equal(lost.entries[0].backend, "forgotten");
+	plane_store_lost_finish(&lost);
+	assert_int_equal(status_of("next"), PLANE_SCHEDULED);
+}
+
 static void silence_while_the_store_was_closed_does_not_count(void **state)
 {
 	struct plane_store_lost lost;
@@ -822,6 +846,7 @@ static void calls_go_on_after_the_server_closed_all_connections(void **state)
 		TEST(revocations_are_remembered_for_proxies_that_were_away),                       \
 		TEST(backends_of_a_silent_drone_are_lost_once_their_lease_is_over),                \
 		TEST(backends_of_a_drone_that_speaks_are_not_lost),                                \
+		TEST(backends_that_a_drone_renews_no_more_are_lost_though_it_speaks),              \
 		TEST(silence_while_the_store_was_closed_does_not_count),                           \
 		TEST(cleanup_forgets_what_ended_long_ago_and_nothing_else),                        \
 		TEST(cleanup_removes_expired_tokens), TEST(one_of_many_racers_gets_the_key)
