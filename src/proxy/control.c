@@ -15,8 +15,9 @@
 #include "net/wake.h"
 
 #define LOOK_MS 7000
-/* From a revocation to the controller's telling of it. */
-#define REVOCATION_DELAY_MS 5000
+/* From a revocation to the controller's telling of it: one that does not reach the database tells
+ * of none, and may be gone before it does. To be told twice is harmless. */
+#define REVOCATION_DELAY_MS (10 * 60 * 1000)
 
 struct errand {
 	struct errand *next;

@@ -780,7 +780,8 @@ def test_a_proxy_that_was_away_asks_what_was_revoked_and_cuts_that(proxy, serve,
     controller.missed = ["alice"]
     controller.drop()
     assert hers.rest() == b""
-    assert controller.since_ms.get(timeout=10) >= 5000 and controller.since_ms.empty()
+    # the one before may not have known of what was revoked long before the connection was lost
+    assert controller.since_ms.get(timeout=10) >= 600_000 and controller.since_ms.empty()
     his.send("there")
     assert his.exactly(5) == b"there"
 
