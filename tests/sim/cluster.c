@@ -13,7 +13,10 @@
 #include "proxy/control.h"
 
 #define DRIFT_PPM 80000 /* bounds of the clocks' rates: the margin of leases must cover both */
+#define DRIFT_ORIGINAL_PPM 20000 /* the original's margin is smaller, for what it must cover */
+#define ENDS (75 * SIM_SECOND)
 #define REST (150 * SIM_SECOND)
+#define REST_ORIGINAL (400 * SIM_SECOND) /* what is lost is given up after minutes */
 
 struct sim_cluster sim_cluster;
 
@@ -42,9 +45,7 @@ static void on_proxy_connected(void *data)
 
 static void on_proxy_revoked(void *data, const char *backend, const char *user)
 {
-	(void)data;
-	(void)backend;
-	(void)user;
+	sim_links_cut(data, backend, user);
 }
 
 /* The control thread of a proxy, whole; of its workers only what asks for routes. */
@@ -76,6 +77,7 @@ static void start(void *data)
 	node->shared = NULL;
 	node->process =
 		sim_process_start(node->machine, node->role, node->name, mains[node->role], node);
+	node->process->is_original = node->is_original;
 }
 
 /* What a service manager does; once a second it looks. */
@@ -105,9 +107,10 @@ static void add_node(enum sim_role role, int number)
 {
 	static const char *const names[] = { "co-%d", "dr-%d", "px-%d" };
 	struct sim_node *node = &sim_cluster.nodes[sim_cluster.count++];
+	int64_t drift_ppm = sim_options.has_originals ? DRIFT_ORIGINAL_PPM : DRIFT_PPM;
 	node->role = role;
 	(void)snprintf(node->name, sizeof(node->name), names[role], number);
-	node->machine = sim_machine_create(node->name, sim_between(-DRIFT_PPM, DRIFT_PPM));
+	node->machine = sim_machine_create(node->name, sim_between(-drift_ppm, drift_ppm));
 	if (role == SIM_CONTROLLER) {
 		set_up_controller(node);
 	} else if (role == SIM_DRONE) {
@@ -118,6 +121,7 @@ static void add_node(enum sim_role role, int number)
 		node->drone.data_dir = node->drone.images_dir = "/nowhere";
 		node->drone.grace_ms = 3000;
 		node->drone.startup_timeout_ms = 5000;
+		node->is_original = sim_options.has_originals && sim_chance(600);
 	} else {
 		node->proxy.controller_url = "http://controllers";
 		node->proxy.cluster = "c:1";
@@ -151,6 +155,7 @@ static void shorten_watch(void *data)
 static void check_store(void *data)
 {
 	sim_check_store();
+	sim_links_check();
 	(void)sim_after(NULL, SIM_SECOND / 4, check_store, data);
 }
 
@@ -196,12 +201,17 @@ void sim_cluster_run(void)
 	sim_trace("---- the faults are over");
 	sim_cluster.is_quiet = true;
 	sim_faults_end();
-	sim_run_until(sim_options.faults_until + REST);
+	sim_run_until(sim_options.faults_until + ENDS);
+	sim_check_ends();
+	int64_t rest = sim_options.has_originals ? REST_ORIGINAL : REST;
+	sim_run_until(sim_options.faults_until + rest);
 	sim_check_rest();
+	sim_streams_check();
 	sim_trace("---- all is ended");
 	sim_users_end_all();
-	sim_run_until(sim_options.faults_until + 2 * REST);
+	sim_run_until(sim_options.faults_until + 2 * rest);
 	end_of_drones();
+	sim_streams_check();
 }
 
 /* Its keys are asked for one after the other in the first three quarters of the time. */

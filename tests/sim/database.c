@@ -63,11 +63,20 @@ void sim_database_fail_over(int64_t clock_jump_ms)
 	memory_database_fail_over(database.memory);
 }
 
-static bool is_away(const struct remote *remote)
+static bool is_cut_off(int machine)
 {
-	int machine = remote->process->machine->index;
 	return database.is_down || sim_network_is_cut(machine, SIM_DATABASE) ||
 	       sim_network_is_cut(SIM_DATABASE, machine);
+}
+
+bool sim_database_is_settled(int machine)
+{
+	return !is_cut_off(machine) && !database.is_slow;
+}
+
+static bool is_away(const struct remote *remote)
+{
+	return is_cut_off(remote->process->machine->index);
 }
 
 static int64_t trip(void)
@@ -260,6 +269,8 @@ static int keys_renew(struct plane_store *store, const char *const *backends, si
 	int64_t node_id, int64_t lease_ms, bool *is_renewed, struct plane_error *err)
 {
 	_cleanup_free_ bool *renewed = plane_alloc_zero(count + 1, sizeof(*renewed));
+	if (sim_options.mutant == SIM_MUTANT_SHORT_KEY_LEASES)
+		lease_ms /= 2;
 	CALL(store, err,
 		plane_store_keys_renew(inner, backends, count, node_id, lease_ms, renewed, err),
 		NOTHING);
@@ -292,11 +303,20 @@ static int revocations(struct plane_store *store, int64_t since_ms,
 	return 0;
 }
 
+static int spawn_checked(struct plane_store *inner, const struct plane_store_spawn *order,
+	struct plane_store_spawned *spawned, struct plane_error *err)
+{
+	int result = plane_store_spawn(inner, order, spawned, err);
+	if (result == 0)
+		sim_check_placed(order->backend);
+	return result;
+}
+
 static int spawn(struct plane_store *store, const struct plane_store_spawn *order,
 	struct plane_store_spawned *spawned, struct plane_error *err)
 {
 	struct plane_store_spawned made = { 0 };
-	CALL(store, err, plane_store_spawn(inner, order, &made, err), free(made.message));
+	CALL(store, err, spawn_checked(inner, order, &made, err), free(made.message));
 	*spawned = made;
 	return 0;
 }
@@ -311,11 +331,20 @@ static int refused_find(struct plane_store *store, int64_t drone_id, const char 
 	return 0;
 }
 
+static int move_checked(struct plane_store *inner, const struct plane_store_move *order,
+	struct plane_store_spawned *spawned, struct plane_error *err)
+{
+	int result = plane_store_move(inner, order, spawned, err);
+	if (result == 0)
+		sim_check_placed(order->order->backend);
+	return result;
+}
+
 static int move(struct plane_store *store, const struct plane_store_move *order,
 	struct plane_store_spawned *spawned, struct plane_error *err)
 {
 	struct plane_store_spawned made = { 0 };
-	CALL(store, err, plane_store_move(inner, order, &made, err), free(made.message));
+	CALL(store, err, move_checked(inner, order, &made, err), free(made.message));
 	*spawned = made;
 	return 0;
 }
@@ -375,6 +404,16 @@ static int backends_keep_alive(struct plane_store *store, const char *const *bac
 		NOTHING);
 	for (size_t i = 0; i < count; i++)
 		is_alive[i] = alive[i];
+	return 0;
+}
+
+static int backend_history(struct plane_store *store, const char *backend,
+	struct plane_store_history *history, struct plane_error *err)
+{
+	struct plane_store_history found = { 0 };
+	CALL(store, err, plane_store_backend_history(inner, backend, &found, err),
+		plane_store_history_finish(&found));
+	*history = found;
 	return 0;
 }
 
@@ -465,8 +504,43 @@ static int cleanup_tokens(struct plane_store *store, int64_t *removed, struct pl
 struct remote_feed {
 	struct plane_store_feed base;
 	struct plane_store_feed *feed;
-	struct remote remote; /* for the faults only */
+	struct remote remote;            /* for the faults only */
+	struct plane_store_events later; /* committed late, or to come once more */
 };
+
+/* An event of which nothing is shared with `event`. */
+static void append(struct plane_store_events *events, const struct plane_store_event *event)
+{
+	events->entries =
+		plane_realloc(events->entries, (events->count + 1) * sizeof(events->entries[0]));
+	struct plane_store_event *copy = &events->entries[events->count++];
+	*copy = *event;
+	copy->message = plane_strdup(event->message);
+	copy->user = plane_strdup(event->user);
+}
+
+/* What transactions have drawn a number for may be seen after what came later, and twice: both are
+ * in the contract. */
+static void shuffle(struct remote_feed *feed, struct plane_store_events *events)
+{
+	struct plane_store_events read = *events, held = feed->later;
+	feed->later = (struct plane_store_events){ 0 };
+	events->entries = NULL;
+	events->count = 0;
+	for (size_t i = 0; i < read.count; i++) {
+		bool is_late = sim_chance(50), is_lost = false;
+		if (sim_options.mutant == SIM_MUTANT_LOST_NEWS)
+			is_lost = sim_chance(100);
+		if (!is_late && !is_lost)
+			append(events, &read.entries[i]);
+		if ((is_late || sim_chance(50)) && !is_lost)
+			append(&feed->later, &read.entries[i]);
+	}
+	for (size_t i = 0; i < held.count; i++)
+		append(events, &held.entries[i]);
+	plane_store_events_finish(&read);
+	plane_store_events_finish(&held);
+}
 
 static int feed_read(
 	struct plane_store_feed *base, struct plane_store_events *events, struct plane_error *err)
@@ -475,6 +549,8 @@ static int feed_read(
 	int result = travel(&feed->remote, err);
 	if (result == 0) /* an answer that is lost is read again: the cursor is the reader's */
 		result = plane_store_feed_read(feed->feed, events, err);
+	if (result == 0 && !sim_options.is_scale)
+		shuffle(feed, events);
 	if (result == 0)
 		sim_sleep(trip());
 	return result;
@@ -499,6 +575,7 @@ static void feed_close(struct plane_store_feed *base)
 {
 	struct remote_feed *feed = (struct remote_feed *)base;
 	feed->remote.process->feed = NULL;
+	plane_store_events_finish(&feed->later);
 	plane_store_feed_close(feed->feed);
 	free(feed);
 }
@@ -555,6 +632,7 @@ static const struct plane_store_impl remote_store = {
 	.backend_update = backend_update,
 	.running_check = running_check,
 	.backends_keep_alive = backends_keep_alive,
+	.backend_history = backend_history,
 	.route_find = route_find,
 	.actions_pending = actions_pending,
 	.actions_ack = actions_ack,

@@ -4,11 +4,14 @@
 #include "base/alloc.h"
 #include "cluster.h"
 
-#define LONG (25 * SIM_SECOND) /* longer than a lease */
+#define LONG (25 * SIM_SECOND)          /* longer than a lease */
+#define LONG_ORIGINAL (90 * SIM_SECOND) /* than one of the original */
 
 /* Short ones are as likely as long ones. */
 static int64_t some_time(void)
 {
+	if (sim_options.has_originals && sim_chance(200))
+		return sim_between(0, LONG_ORIGINAL);
 	return sim_chance(500) ? sim_between(SIM_MS, 3 * SIM_SECOND) : sim_between(0, LONG);
 }
 
@@ -84,8 +87,10 @@ static void boot(void *data)
 	sim_trace("machine %s boots", machine->name);
 	machine->is_off = false;
 	machine->boot_number++;
+	machine->wall_offset_ms += sim_boot_us(machine) / SIM_MS;
 	machine->booted_at = sim_now();
 	machine->boot_offset_us = sim_between(SIM_SECOND, 100 * SIM_SECOND);
+	machine->wall_offset_ms -= sim_boot_us(machine) / SIM_MS; /* that clock goes on */
 }
 
 static void cut_power(void)
@@ -115,9 +120,12 @@ static void lose_journal(void)
 	node->not_before = sim_now() + some_time();
 }
 
+/* The original's drones count by it. */
 static void jump_clock(void)
 {
-	pick_any()->machine->wall_offset_ms += sim_between(-3600000, 3600000);
+	struct sim_node *node = pick_any();
+	if (node->role != SIM_DRONE || !sim_options.has_originals)
+		node->machine->wall_offset_ms += sim_between(-3600000, 3600000);
 }
 
 static void crash_backend(void)
@@ -210,10 +218,71 @@ static void slow_database(void)
 	(void)sim_after(NULL, some_time(), end_slow_database, NULL);
 }
 
+/* With drones of the original its clock counts: it may go on too fast by less than their margin. */
 static void fail_over(void)
 {
+	static int64_t last_jump_at = -LONG_ORIGINAL;
+	int64_t forward_ms = 20000;
+	if (sim_options.has_originals)
+		forward_ms = sim_now() - last_jump_at < LONG_ORIGINAL ? 0 : 4000;
+	int64_t jump_ms = sim_between(-20000, forward_ms);
+	if (jump_ms > 0)
+		last_jump_at = sim_now();
 	sim_trace("the database fails over");
-	sim_database_fail_over(sim_between(-20000, 20000));
+	sim_database_fail_over(jump_ms);
+}
+
+/* A drone of the original becomes one of ours, or the other way, in the same place; it may find
+ * nothing of what its predecessor knew. What runs is there, and has its deadlines. */
+static void exchange_one(void)
+{
+	struct sim_node *node = sim_cluster_pick(SIM_DRONE);
+	if (!sim_options.has_originals || node->machine->owner.is_paused || node->machine->is_off)
+		return;
+	node->is_original = !node->is_original;
+	node->not_before = sim_now() + some_time();
+	sim_trace("%s is exchanged for one of %s", node->name,
+		node->is_original ? "the original" : "ours");
+	if (sim_chance(500)) {
+		sim_process_signal(node->process, SIGTERM);
+		return;
+	}
+	sim_process_kill(node->process);
+	if (sim_chance(500))
+		sim_journal_lose(node->machine);
+}
+
+static void break_connection(void)
+{
+	sim_network_break_one(false);
+}
+
+/* When all else is over, so that nothing else can hide what they do not hear then. */
+static void break_proxies(void *data)
+{
+	if (sim_now() > sim_options.faults_until + SIM_CLUSTER_PROBING)
+		return;
+	sim_network_break_one(true);
+	(void)sim_after(NULL, sim_between(SIM_SECOND, 8 * SIM_SECOND), break_proxies, data);
+}
+
+static void kill_isolated(void *data)
+{
+	struct sim_node *node = data;
+	node->not_before = sim_now() + 5 * SIM_SECOND;
+	sim_process_kill(node->process);
+}
+
+/* A controller that does not hear of anything any more, while its proxies hear from it, and then
+ * is gone: another one must tell them. */
+static void isolate_one(void *data)
+{
+	struct sim_node *node = sim_cluster_pick(SIM_CONTROLLER);
+	int64_t duration = sim_between(0, LONG);
+	(void)data;
+	cut_way(node->machine->index, SIM_DATABASE, duration);
+	cut_way(SIM_DATABASE, node->machine->index, duration);
+	(void)sim_after(NULL, duration, kill_isolated, node);
 }
 
 /* ---- */
@@ -224,7 +293,7 @@ static void go_wrong(void *data)
 		void (*run)(void);
 		unsigned weight;
 	} kinds[] = {
-		{ sim_network_break_one, 25 },
+		{ break_connection, 25 },
 		{ kill_one, 12 },
 		{ stop_one, 6 },
 		{ pause_one, 14 },
@@ -238,6 +307,7 @@ static void go_wrong(void *data)
 		{ outage, 6 },
 		{ slow_database, 6 },
 		{ fail_over, 3 },
+		{ exchange_one, 5 },
 	};
 	unsigned total = 0, index = 0;
 	if (sim_cluster.is_quiet)
@@ -258,8 +328,7 @@ void sim_faults_start(void)
 
 static void go_wrong_at_scale(void *data)
 {
-	static void (*const kinds[])(
-		void) = { kill_one, pause_one, suspend_one, sim_network_break_one };
+	static void (*const kinds[])(void) = { kill_one, pause_one, suspend_one, break_connection };
 	if (sim_cluster.is_quiet)
 		return;
 	kinds[sim_below(sizeof(kinds) / sizeof(kinds[0]))]();
@@ -274,6 +343,7 @@ void sim_faults_start_scale(void)
 void sim_faults_end(void)
 {
 	sim_network_set_slow(false);
+	sim_network_heal();
 	sim_database_set_slow(false);
 	sim_database_set_down(false);
 	for (int i = 0; i < sim_cluster.count; i++) {
@@ -284,4 +354,9 @@ void sim_faults_end(void)
 			resume_process(node->process);
 		node->not_before = 0;
 	}
+	if (sim_options.is_scale)
+		return;
+	break_proxies(NULL);
+	if (sim_options.controllers > 1)
+		(void)sim_after(NULL, 3 * SIM_SECOND, isolate_one, NULL);
 }

@@ -88,6 +88,11 @@ void sim_check_started(
 {
 	struct started *started = NULL;
 	struct fence *fence = fence_of(key);
+	struct memory_seen_backend known;
+	if (memory_database_find(sim_database(), backend, &known) &&
+		strcmp(known.drone, machine->name) != 0)
+		sim_fail("%s was started on %s, and is to run on %s", backend, machine->name,
+			known.drone);
 	HASH_FIND_STR(all_started, backend, started);
 	bool is_again = started && is_start_again(started, machine);
 	if (started && !is_again)
@@ -159,6 +164,75 @@ void sim_check_must_end(const char *backend)
 	HASH_ADD_STR(must_end, backend, ordered);
 }
 
+/* ---- draining ---- */
+
+struct drained {
+	char drone[16];
+	UT_hash_handle hh;
+};
+static struct drained *all_drained;
+
+void sim_check_drained(const char *drone, bool is_drained)
+{
+	struct drained *drained = NULL;
+	HASH_FIND_STR(all_drained, drone, drained);
+	if (drained && !is_drained) {
+		HASH_DEL(all_drained, drained);
+		free(drained);
+	} else if (!drained && is_drained) {
+		drained = PLANE_NEW(struct drained);
+		(void)plane_text_copy(drained->drone, sizeof(drained->drone), drone);
+		HASH_ADD_STR(all_drained, drone, drained);
+	}
+}
+
+void sim_check_placed(const char *backend)
+{
+	struct drained *drained = NULL;
+	struct memory_seen_backend known;
+	if (!memory_database_find(sim_database(), backend, &known))
+		sim_fail("%s was stored, and the store does not know it", backend);
+	HASH_FIND_STR(all_drained, known.drone, drained);
+	if (drained)
+		sim_fail("%s was placed on %s, which drains", backend, known.drone);
+}
+
+/* ---- what status streams tell ---- */
+
+static unsigned bit_of(enum plane_backend_status status)
+{
+	return 1U << (status / 5);
+}
+
+/* States only go forward: what the store has between the two, it had before. */
+void sim_check_told(
+	const char *backend, enum plane_backend_status last, enum plane_backend_status status)
+{
+	struct memory_seen_backend known;
+	const char *former = last ? plane_backend_status_text(last) : "nothing";
+	if (status <= last)
+		sim_fail("a stream of %s tells %s after %s", backend,
+			plane_backend_status_text(status), former);
+	if (!memory_database_find(sim_database(), backend, &known))
+		return;
+	unsigned after_last = last ? ~(2 * bit_of(last) - 1) : ~0U;
+	if (known.states & after_last & (bit_of(status) - 1))
+		sim_fail("a stream of %s tells %s after %s, and leaves out what was between",
+			backend, plane_backend_status_text(status), former);
+	if (!(known.states & bit_of(status)))
+		sim_fail("a stream of %s tells %s, which it never was", backend,
+			plane_backend_status_text(status));
+}
+
+void sim_check_told_all(const char *backend, enum plane_backend_status last)
+{
+	struct memory_seen_backend known;
+	if (memory_database_find(sim_database(), backend, &known) && known.status != last)
+		sim_fail("%s is %s, and its stream has told no more than %s", backend,
+			plane_backend_status_text(known.status),
+			last ? plane_backend_status_text(last) : "nothing");
+}
+
 /* ---- once the faults are over and all has come to rest ---- */
 
 static void check_agreement(void *data, const struct memory_seen_backend *backend)
@@ -176,16 +250,22 @@ static void check_agreement(void *data, const struct memory_seen_backend *backen
 		sim_fail("an order for %s is not taken", backend->name);
 }
 
-void sim_check_rest(void)
+void sim_check_ends(void)
 {
-	struct started *started, *next;
-	struct ordered *ordered, *next_ordered;
+	struct ordered *ordered, *next;
 	struct memory_seen_backend known;
-	HASH_ITER (hh, must_end, ordered, next_ordered)
+	HASH_ITER (hh, must_end, ordered, next)
 		if (memory_database_find(sim_database(), ordered->backend, &known) &&
 			known.status != PLANE_TERMINATED)
 			sim_fail("%s was ordered to end, and is %s", known.name,
 				plane_backend_status_text(known.status));
+}
+
+void sim_check_rest(void)
+{
+	struct started *started, *next;
+	struct memory_seen_backend known;
+	sim_check_ends();
 	memory_database_each(sim_database(), check_agreement, NULL);
 	HASH_ITER (hh, all_started, started, next)
 		if (!memory_database_find(sim_database(), started->backend, &known))

@@ -3,14 +3,24 @@
 #ifndef PLANE_SIM_INVARIANTS_H
 #define PLANE_SIM_INVARIANTS_H
 
+#include "model/backend_state.h"
 #include "sim.h"
 
 /** A request for a key's link goes there now. */
 void sim_check_route(const char *key, const char *address);
 /** Somebody was told that the backend is going to end: at rest it must have. */
 void sim_check_must_end(const char *backend);
+/** It was answered that the drone drains; or that is taken back. */
+void sim_check_drained(const char *drone, bool is_drained);
+/** A status stream that had told `last` (0: nothing) tells `status`. */
+void sim_check_told(
+	const char *backend, enum plane_backend_status last, enum plane_backend_status status);
+/** It has told `last`, and all has come to rest. */
+void sim_check_told_all(const char *backend, enum plane_backend_status last);
 /** What the store has, now and then. */
 void sim_check_store(void);
+/** The faults have been over for a while: what was ordered to end has ended. */
+void sim_check_ends(void);
 /** The faults have been over for long: store and drones agree, and nothing is under way. */
 void sim_check_rest(void);
 /** All backends were ordered to end long ago. */

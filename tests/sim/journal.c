@@ -229,7 +229,7 @@ int plane_journal_has_refused(struct plane_journal *journal, const char *action_
 	struct refusal *refusal = NULL;
 	(void)err;
 	HASH_FIND_STR(DISK(journal)->refusals, action_id, refusal);
-	*is_refused = refusal != NULL;
+	*is_refused = refusal && sim_options.mutant != SIM_MUTANT_FORGOTTEN_REFUSALS;
 	if (*is_refused)
 		(void)plane_text_copy(reason, size, refusal->reason);
 	return 0;
@@ -247,7 +247,7 @@ int plane_journal_record(struct plane_journal *journal, struct plane_journal_rec
 			known->ended_at = records[i].timestamp_ms;
 		}
 		records[i].event_id = ++DISK(journal)->last_event_id;
-		if (sim_options.mutant == SIM_MUTANT_DROPPED_EVENTS && sim_chance(20))
+		if (sim_options.mutant == SIM_MUTANT_DROPPED_EVENTS && sim_chance(200))
 			continue;
 		struct event *event = PLANE_NEW(struct event);
 		event->id = records[i].event_id;

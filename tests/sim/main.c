@@ -28,6 +28,10 @@ static const struct {
 	[SIM_MUTANT_FORGETFUL_JOURNAL] = { "forgetful-journal", 400 },
 	[SIM_MUTANT_DROPPED_EVENTS] = { "dropped-events", 400 },
 	[SIM_MUTANT_IDLE_SHIM] = { "idle-shim", 200 },
+	[SIM_MUTANT_FORGOTTEN_ID] = { "forgotten-id", 100 },
+	[SIM_MUTANT_LOST_NEWS] = { "lost-news", 100 },
+	[SIM_MUTANT_FORGOTTEN_REFUSALS] = { "forgotten-refusals", 600 },
+	[SIM_MUTANT_SHORT_KEY_LEASES] = { "short-key-leases", 400 },
 	[SIM_MUTANT_RENEWS_BROKEN] = { "renews-broken", 100 },
 	[SIM_MUTANT_DROPPED_ORDERS] = { "dropped-orders", 100 },
 	[SIM_MUTANT_ANY_STATE] = { "any-state", 200 },
@@ -36,6 +40,11 @@ static const struct {
 	[SIM_MUTANT_KEPT_TOKENS] = { "kept-tokens", 100 },
 	[SIM_MUTANT_FORGOTTEN_ENDS] = { "forgotten-ends", 100 },
 	[SIM_MUTANT_BREAKS_RENEWED] = { "breaks-renewed", 800 },
+	[SIM_MUTANT_PLACES_ON_DRAINED] = { "places-on-drained", 200 },
+	[SIM_MUTANT_DROPPED_ENDS] = { "dropped-ends", 100 },
+	[SIM_MUTANT_SHORT_HISTORY] = { "short-history", 100 },
+	[SIM_MUTANT_KEPT_REVOKED] = { "kept-revoked", 100 },
+	[SIM_MUTANT_UNTOLD_REVOCATIONS] = { "untold-revocations", 200 },
 };
 
 /* Killed processes leave their memory behind, as they do in truth. */
@@ -55,7 +64,10 @@ static void run_seed(uint64_t seed)
 	sim_options.proxies = (int)sim_between(1, 2);
 	sim_options.keys = (int)sim_between(1, 8);
 	sim_options.has_power_cuts = true;
+	sim_options.has_originals = sim_chance(350);
 	sim_options.faults_until = sim_between(60, 180) * SIM_SECOND;
+	if (sim_options.has_originals)
+		sim_options.faults_until *= 2; /* what they wait for is far longer */
 	sim_cluster_run();
 	sim_trace("seed %llu: passed, %lld events", (unsigned long long)seed,
 		(long long)sim_event_count());

@@ -95,12 +95,12 @@ int memory_backend_history(struct plane_store *store, const char *backend,
 	*history = (struct plane_store_history){ 0 };
 	if (!known)
 		return memory_end(database, 0);
+	size_t first = database->fault == MEMORY_FAULT_SHORT_HISTORY ? known->state_count - 1 : 0;
 	history->entries = plane_alloc_zero(known->state_count, sizeof(history->entries[0]));
-	for (; history->count < known->state_count; history->count++)
-		history->entries[history->count] = (struct plane_store_past_state){
-			memory_state(&known->states[history->count]),
-			known->states[history->count].time_ms
-		};
+	for (size_t i = first; i < known->state_count; i++)
+		history->entries[history->count++] =
+			(struct plane_store_past_state){ memory_state(&known->states[i]),
+				known->states[i].time_ms };
 	return memory_end(database, 0);
 }
 
@@ -152,7 +152,8 @@ struct memory_action *memory_add_action(struct memory_store *store, struct memor
 	DL_APPEND2(backend->actions, action, of_backend_prev, of_backend_next);
 	HASH_ADD_STR(store->database->actions, id, action);
 	memory_tell(store, &event);
-	if (store->database->fault == MEMORY_FAULT_DROP_ORDERS)
+	if (store->database->fault == MEMORY_FAULT_DROP_ORDERS ||
+		(store->database->fault == MEMORY_FAULT_DROP_ENDS && strcmp(kind, "spawn") != 0))
 		memory_forget_action(store->database, action);
 	return action;
 }

@@ -130,7 +130,8 @@ int memory_token_revoke(
 	if (!known)
 		return memory_end(database, 0);
 	DL_FOREACH_SAFE (known->tokens, token, next)
-		if (token->user && strcmp(token->user, user) == 0)
+		if (token->user && strcmp(token->user, user) == 0 &&
+			database->fault != MEMORY_FAULT_KEEP_REVOKED)
 			memory_forget_token(database, token);
 	if (memory_status(known) == PLANE_TERMINATED)
 		return memory_end(database, 0);
@@ -155,7 +156,8 @@ int memory_revocations(struct plane_store *store, int64_t since_ms,
 	int64_t from_ms = memory_now(database) - since_ms;
 	(void)err;
 	DL_FOREACH (database->revocations, revocation) {
-		if (revocation->time_ms < from_ms)
+		if (revocation->time_ms < from_ms ||
+			database->fault == MEMORY_FAULT_UNTOLD_REVOCATIONS)
 			continue;
 		found.entries =
 			plane_realloc(found.entries, (found.count + 1) * sizeof(found.entries[0]));
@@ -239,10 +241,13 @@ int memory_route_find(struct plane_store *store, const char *token, bool *is_fou
 
 /* ---- making a backend ---- */
 
-static int check_drone(const struct memory_node *drone, int64_t epoch, struct plane_error *err)
+static int check_drone(const struct memory_database *database, const struct memory_node *drone,
+	int64_t epoch, struct plane_error *err)
 {
 	int64_t held = drone && drone->is_lease_granted ? drone->lease_epoch : 0;
-	if (!drone || drone->is_draining || held != epoch)
+	bool is_draining =
+		drone && drone->is_draining && database->fault != MEMORY_FAULT_IGNORE_DRAIN;
+	if (!drone || is_draining || held != epoch)
 		return plane_error_set(
 			err, -ESTALE, "the drone drains, or its lease is another one");
 	return 0;
@@ -252,7 +257,8 @@ static int check_spawn(struct memory_database *database, const struct plane_stor
 	struct plane_error *err)
 {
 	struct memory_key *key = find_key(database, spawn->key_namespace, spawn->key_name);
-	if (check_drone(memory_node_by_id(database, spawn->drone_id), spawn->lease_epoch, err) < 0)
+	if (check_drone(database, memory_node_by_id(database, spawn->drone_id), spawn->lease_epoch,
+		    err) < 0)
 		return err->code;
 	if (memory_backend_by_name(database, spawn->backend))
 		return plane_error_set(err, -EEXIST, "there is a backend of this name");
@@ -425,7 +431,8 @@ int memory_move(struct plane_store *store, const struct plane_store_move *move,
 		return memory_end(
 			database, plane_error_set(err, -ENOENT, "the order %s is not to be moved",
 					  move->refused_action_id));
-	int result = check_drone(memory_node_by_id(database, order->drone_id), order->epoch, err);
+	int result = check_drone(
+		database, memory_node_by_id(database, order->drone_id), order->epoch, err);
 	if (result < 0)
 		return memory_end(database, result);
 	struct memory_backend *backend = action->backend;

@@ -263,6 +263,8 @@ static struct memory_seen_backend see(const struct memory_backend *backend)
 	const struct memory_action *action;
 	for (action = backend->actions; action; action = action->of_backend_next)
 		seen.pending_orders++;
+	for (size_t i = 0; i < backend->state_count; i++)
+		seen.states |= 1U << (backend->states[i].status / 5);
 	return seen;
 }
 

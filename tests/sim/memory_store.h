@@ -32,6 +32,7 @@ struct memory_seen_backend {
 	int64_t lease_epoch, fencing_token; /* token 0: it holds no key any more */
 	const char *drone;
 	int pending_orders;
+	unsigned states; /* that it has had: 1 << (status / 5) */
 };
 /** All backends, ended ones too, in the order of their making. */
 void memory_database_each(struct memory_database *database,
@@ -51,6 +52,11 @@ enum memory_fault {
 	MEMORY_FAULT_KEEP_TOKENS,   /* tokens of a backend that has ended lead to who has its key */
 	MEMORY_FAULT_FORGET_ENDS,   /* reports of ends are taken and not stored */
 	MEMORY_FAULT_BREAK_RENEWED, /* a lease is broken though it was renewed meanwhile */
+	MEMORY_FAULT_IGNORE_DRAIN,  /* a drone that drains gets what was placed before */
+	MEMORY_FAULT_DROP_ENDS,     /* orders to end count as acknowledged at once */
+	MEMORY_FAULT_SHORT_HISTORY, /* a backend's history is its last state */
+	MEMORY_FAULT_KEEP_REVOKED,  /* revoked tokens stay */
+	MEMORY_FAULT_UNTOLD_REVOCATIONS, /* who asks for revocations hears of none */
 };
 void memory_database_set_fault(struct memory_database *database, enum memory_fault fault);
 

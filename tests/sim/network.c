@@ -97,6 +97,11 @@ void sim_network_cut(int from, int to, bool is_cut)
 	network.cuts[from][to] = is_cut;
 }
 
+void sim_network_heal(void)
+{
+	memset(network.cuts, 0, sizeof(network.cuts));
+}
+
 bool sim_network_is_cut(int from, int to)
 {
 	from = cut_index(from);
@@ -109,7 +114,7 @@ void sim_network_set_slow(bool is_slow)
 	network.is_slow = is_slow;
 }
 
-static int64_t latency(void)
+int64_t sim_network_latency(void)
 {
 	if (network.is_slow && sim_chance(300))
 		return sim_between(SIM_MS, 3 * SIM_SECOND);
@@ -137,7 +142,7 @@ static void put(struct way *way, enum item_kind kind, const char *text)
 	item->kind = kind;
 	item->text = plane_strdup(text);
 	item->sent_at = sim_now();
-	item->due_at = sim_now() + latency();
+	item->due_at = sim_now() + sim_network_latency();
 	if (way->last && way->last->due_at > item->due_at)
 		item->due_at = way->last->due_at;
 	if (way->first)
@@ -294,6 +299,7 @@ void plane_http_server_close(
 	server->on_closed = on_closed;
 	server->closed_data = data;
 	sim_current()->server = NULL;
+	sim_streams_close(sim_current());
 	DL_FOREACH (network.links, link)
 		if (link->server == sim_current() && link->ws)
 			plane_ws_close(link->ws);
@@ -529,7 +535,9 @@ struct plane_channel *plane_channel_connect(uv_loop_t *loop, const char *control
 	struct plane_error *err)
 {
 	struct plane_channel *channel = PLANE_NEW(struct plane_channel);
-	_cleanup_json_ json_t *handshake = plane_handshake_write(name, extensions);
+	const struct sim_process *process = loop->data;
+	_cleanup_json_ json_t *handshake =
+		plane_handshake_write(name, process->is_original ? NULL : extensions);
 	_cleanup_free_ char *text = plane_json_dump(handshake);
 	(void)controller_url;
 	(void)credentials;
@@ -604,6 +612,22 @@ void plane_channel_close(struct plane_channel *channel, void (*on_closed)(void *
 	set_timer(channel, 0, finish_channel);
 }
 
+/* The first of its connections that is in use. */
+bool sim_network_is_settled(const struct sim_process *client)
+{
+	const struct link *link;
+	DL_FOREACH (network.links, link)
+		if (link->client == client && link->channel && link->channel->is_connected)
+			break;
+	if (!link || link->is_broken || !link->ws || link->ws->closing || network.is_slow)
+		return false;
+	const struct sim_process *server = link->server;
+	int here = client->machine->index, there = server->machine->index;
+	return sim_process_is_alive(server) && !server->owner.is_paused &&
+	       !server->machine->owner.is_paused && !sim_network_is_cut(here, there) &&
+	       !sim_network_is_cut(there, here) && sim_database_is_settled(there);
+}
+
 /* ---- faults ---- */
 
 /* From some message on nothing arrives. */
@@ -651,16 +675,22 @@ static void break_link(struct link *link)
 		close_ws_in(link->ws, soon_or_late(60 * SIM_SECOND));
 }
 
-void sim_network_break_one(void)
+static bool may_break(const struct link *link, bool is_proxys)
+{
+	return !is_proxys || link->client->role == SIM_PROXY;
+}
+
+void sim_network_break_one(bool is_proxys)
 {
 	struct link *link;
-	size_t count = 0;
-	DL_COUNT(network.links, link, count);
+	uint64_t count = 0;
+	DL_FOREACH (network.links, link)
+		count += may_break(link, is_proxys);
 	if (count == 0)
 		return;
-	size_t index = (size_t)sim_below(count);
+	uint64_t index = sim_below(count);
 	DL_FOREACH (network.links, link)
-		if (index-- == 0)
+		if (may_break(link, is_proxys) && index-- == 0)
 			break;
 	if (link && !link->is_broken)
 		break_link(link);
@@ -671,6 +701,7 @@ void sim_network_process_died(struct sim_process *process, bool is_told)
 {
 	struct link *link, *next;
 	int64_t late = is_told ? 50 * SIM_MS : 60 * SIM_SECOND;
+	sim_streams_process_died(process);
 	DL_FOREACH_SAFE (network.links, link, next) {
 		if (link->server == process) {
 			link->ws = NULL; /* nobody reads it any more */

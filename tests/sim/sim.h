@@ -93,6 +93,7 @@ struct sim_process {
 	void *server;             /* controllers: what serves connections */
 	void *feed;               /* controllers: of the database */
 	void *runtime;            /* drones */
+	bool is_original;         /* speaks as the original's nodes do: without extensions */
 	bool has_ended;           /* its main function has returned */
 	void *node;               /* who started it */
 };
@@ -132,13 +133,19 @@ void sim_fiber_abandon(struct sim_fiber *fiber);
 /** What is on its way from one machine to another stays there. */
 void sim_network_cut(int from, int to, bool is_cut);
 bool sim_network_is_cut(int from, int to);
-/** Breaks a connection, if there is any. */
-void sim_network_break_one(void);
+/** All that is cut. */
+void sim_network_heal(void);
+/** Breaks a connection, of proxies only if that is wanted; if there is any. */
+void sim_network_break_one(bool is_proxys);
 /** A request: runs on a thread of the controller's server, with its struct plane_controller. False,
  *  and nothing runs, when it does not serve. */
 bool sim_network_call(
 	struct sim_process *process, void (*run)(void *controller, void *data), void *data);
 void sim_network_set_slow(bool is_slow);
+/** Of a message, now. */
+int64_t sim_network_latency(void);
+/** Has its connection, whose controller answers and reaches the database, and nothing is slow. */
+bool sim_network_is_settled(const struct sim_process *client);
 void sim_network_process_died(struct sim_process *process, bool is_told);
 #define SIM_MACHINES_MAX 1100
 /** The index in cuts of the database. */
@@ -150,8 +157,16 @@ struct memory_database *sim_database(void);
 void sim_database_start(void);
 void sim_database_set_down(bool is_down);
 void sim_database_set_slow(bool is_slow);
+/** Can be reached from a machine, and is not slow. */
+bool sim_database_is_settled(int machine);
 void sim_database_fail_over(int64_t clock_jump_ms);
 void sim_database_process_died(struct sim_process *process);
+
+/* ---- answers that are streams: streams.c ---- */
+
+/** Its server ends them. */
+void sim_streams_close(const struct sim_process *server);
+void sim_streams_process_died(const struct sim_process *server);
 
 /* ---- disks and sandboxes: journal.c, runtime.c ---- */
 
@@ -175,6 +190,8 @@ const char *sim_runtime_key_at(const char *address);
 
 void sim_check_started(
 	struct sim_machine *machine, const char *backend, const char *key, int64_t fencing_token);
+/** The store has put a backend on a drone, newly or after a refusal. */
+void sim_check_placed(const char *backend);
 /** May act from now on: at most one of a key may. */
 void sim_check_acting(const struct sim_sandbox *sandbox);
 void sim_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
@@ -192,6 +209,10 @@ enum sim_mutant {
 	SIM_MUTANT_FORGETFUL_JOURNAL,
 	SIM_MUTANT_DROPPED_EVENTS,
 	SIM_MUTANT_IDLE_SHIM,
+	SIM_MUTANT_FORGOTTEN_ID,
+	SIM_MUTANT_LOST_NEWS,
+	SIM_MUTANT_FORGOTTEN_REFUSALS,
+	SIM_MUTANT_SHORT_KEY_LEASES,
 	SIM_MUTANT_RENEWS_BROKEN,
 	SIM_MUTANT_DROPPED_ORDERS,
 	SIM_MUTANT_ANY_STATE,
@@ -200,6 +221,11 @@ enum sim_mutant {
 	SIM_MUTANT_KEPT_TOKENS,
 	SIM_MUTANT_FORGOTTEN_ENDS,
 	SIM_MUTANT_BREAKS_RENEWED,
+	SIM_MUTANT_PLACES_ON_DRAINED,
+	SIM_MUTANT_DROPPED_ENDS,
+	SIM_MUTANT_SHORT_HISTORY,
+	SIM_MUTANT_KEPT_REVOKED,
+	SIM_MUTANT_UNTOLD_REVOCATIONS,
 	SIM_MUTANT_COUNT,
 };
 
@@ -210,6 +236,7 @@ struct sim_options {
 	int controllers, drones, proxies, keys;
 	int64_t faults_until; /* virtual time */
 	bool has_power_cuts;
+	bool has_originals; /* some drones speak as the original's do, at times */
 };
 extern struct sim_options sim_options;
 

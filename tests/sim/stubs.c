@@ -223,24 +223,3 @@ bool plane_access_is_valid(struct plane_access *access, uint64_t ticket, int64_t
 	(void)now_ms;
 	return true;
 }
-
-bool plane_http_stream_write(struct plane_http_stream *stream, const void *bytes, size_t len)
-{
-	(void)stream;
-	(void)bytes;
-	(void)len;
-	return false;
-}
-
-void plane_http_stream_end(struct plane_http_stream *stream)
-{
-	(void)stream;
-}
-
-void plane_http_stream_on_closed(
-	struct plane_http_stream *stream, void (*on_closed)(void *data), void *data)
-{
-	(void)stream;
-	(void)on_closed;
-	(void)data;
-}

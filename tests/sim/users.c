@@ -12,14 +12,8 @@
 #include "controller/terminate.h"
 #include "invariants.h"
 
-#define LINKS_MAX 256
 #define USERS 12
 
-/* The last links that were given out, in a circle. */
-static struct link_given {
-	char token[PLANE_TOKEN_SIZE], backend[PLANE_NAME_SIZE], key[64];
-} links[LINKS_MAX];
-static size_t link_count;
 static json_t *executable;
 
 struct connecting {
@@ -27,6 +21,7 @@ struct connecting {
 	struct sim_process *process;
 	bool has_lifetime;
 	int64_t memory_bytes;
+	const char *user;
 };
 
 static void terminate(const char *backend);
@@ -44,14 +39,13 @@ static void run_connect(void *controller, void *data)
 		.lifetime_limit_seconds = connecting->has_lifetime ? 30 : -1,
 		.max_idle_seconds = connecting->has_lifetime ? 15 : -1,
 		.resources = { .memory_bytes = connecting->memory_bytes },
-		.user = "alice" };
+		.user = connecting->user };
 	struct plane_connect_result result = { 0 };
 	struct plane_connect_failure failure;
 	if (plane_connect(controller, &request, &result, &failure)) {
-		struct link_given *link = &links[link_count++ % LINKS_MAX];
-		(void)plane_text_copy(link->token, sizeof(link->token), result.token);
-		(void)plane_text_copy(link->backend, sizeof(link->backend), result.backend);
-		(void)plane_text_copy(link->key, sizeof(link->key), connecting->key);
+		sim_links_add(result.token, result.backend, connecting->key, connecting->user);
+		if (result.is_spawned && !sim_options.is_scale && sim_chance(400))
+			sim_streams_watch(result.backend);
 		if (result.is_spawned && sim_chance(50)) /* while it is only scheduled */
 			terminate(result.backend);
 		sim_trace("a link to %s of %s, by %s%s", result.backend, connecting->key,
@@ -62,9 +56,11 @@ static void run_connect(void *controller, void *data)
 
 static void connect_key(int number, bool has_lifetime)
 {
+	static const char *const names[] = { "alice", "bob", "carol", "dave", "erin", "frank" };
 	struct connecting *connecting = PLANE_NEW(struct connecting);
 	connecting->process = sim_cluster_pick_controller();
 	connecting->has_lifetime = has_lifetime;
+	connecting->user = names[sim_below(sizeof(names) / sizeof(names[0]))];
 	/* several fill a drone, at times */
 	connecting->memory_bytes = sim_chance(500) || sim_options.is_scale ? 0 : SIM_MEMORY_BYTES;
 	(void)snprintf(connecting->key, sizeof(connecting->key), "key-%d", number);
@@ -96,80 +92,84 @@ static void terminate(const char *backend)
 		free(ending);
 }
 
-/* ---- a request through a proxy ---- */
+/* ---- draining ---- */
 
-struct request {
-	struct link_given link;
+struct draining {
 	struct sim_node *node;
+	bool is_draining;
 };
 
-static void use_route(
-	struct plane_proxy_shared *shared, const struct request *request, struct plane_route *route)
+static void run_drain(void *data_controller, void *data)
 {
-	char address[PLANE_ADDRESS_SIZE];
-	const struct sockaddr_in *in = (const struct sockaddr_in *)&route->address;
-	const unsigned char *bytes = (const unsigned char *)&in->sin_addr;
-	(void)snprintf(address, sizeof(address), "%d.%d.%d.%d:%d", bytes[0], bytes[1], bytes[2],
-		bytes[3], ntohs(in->sin_port));
-	if (strcmp(route->backend, request->link.backend) != 0)
-		sim_fail("a link to %s leads to %s", request->link.backend, route->backend);
-	sim_check_route(request->link.key, address);
-	if (plane_activity_begin(shared->activity, route->backend))
-		plane_control_first_use(shared->control, route->backend);
-	sim_sleep(sim_between(SIM_MS, 3 * SIM_SECOND));
-	plane_activity_end(shared->activity, route->backend);
-	plane_route_unref(route);
+	struct plane_controller *controller = data_controller;
+	struct draining draining = *(struct draining *)data;
+	struct plane_error err = { 0 };
+	bool is_changed = false;
+	free(data);
+	int result = plane_store_drone_drain(controller->store, draining.node->drone.cluster,
+		draining.node->name, draining.is_draining, &is_changed, &err);
+	draining.node->drain_caller = NULL;
+	if (result == 0 && draining.is_draining) {
+		sim_trace("%s drains", draining.node->name);
+		sim_check_drained(draining.node->name, true);
+	}
 }
 
-static void run_request(void *data)
+static void connect_any(void *data)
 {
-	struct request *request = data;
-	struct plane_proxy_shared *shared = request->node->shared;
-	struct plane_route_inbox inbox = { .event_fd = -1 };
-	struct plane_route_waiter waiter = { .inbox = &inbox };
-	struct plane_route *route = NULL;
-	struct plane_slice token = { request->link.token, strlen(request->link.token) };
-	int64_t until = sim_now() + 20 * SIM_SECOND;
-	enum plane_routes_answer answer =
-		plane_routes_find(shared->routes, token, sim_now() / SIM_MS, &waiter, &route);
-	while (answer == PLANE_ROUTES_WAIT && !plane_routes_take(shared->routes, &inbox) &&
-		sim_now() < until)
-		sim_sleep(20 * SIM_MS);
-	if (answer == PLANE_ROUTES_WAIT)
-		route = waiter.route;
-	plane_routes_cancel(shared->routes, &waiter);
-	if (route)
-		use_route(shared, request, route);
-	free(request);
+	(void)data;
+	connect_key((int)sim_below((uint64_t)sim_options.keys), false);
 }
 
-static void follow_link(void)
+/* One after the other for each drone: else nobody could say what it is to be. Others place on it
+ * meanwhile. */
+static void drain(void)
 {
-	struct sim_node *node = sim_cluster_pick(SIM_PROXY);
-	size_t known = link_count < LINKS_MAX ? link_count : LINKS_MAX;
-	if (!node || !node->shared || !known || !sim_process_is_alive(node->process) ||
-		node->process->owner.is_paused || node->machine->owner.is_paused)
+	struct sim_node *node = sim_cluster_pick(SIM_DRONE);
+	struct sim_process *controller = sim_cluster_pick_controller();
+	if (sim_process_is_alive(node->drain_caller))
 		return;
-	struct request *request = PLANE_NEW(struct request);
-	request->node = node;
-	request->link = links[sim_below(known)];
-	sim_fiber_start(node->process, run_request, request);
+	struct draining *draining = PLANE_NEW(struct draining);
+	*draining = (struct draining){ node, sim_chance(400) };
+	for (int i = 0; i < 3 && draining->is_draining; i++)
+		(void)sim_after(NULL, sim_between(0, 5 * SIM_MS), connect_any, NULL);
+	node->drain_caller = controller;
+	if (!draining->is_draining)
+		sim_check_drained(node->name, false);
+	if (!sim_network_call(controller, run_drain, draining)) {
+		node->drain_caller = NULL;
+		free(draining);
+	}
 }
 
 /* ---- */
 
+static void do_something(void)
+{
+	uint64_t what = sim_below(100);
+	const char *backend = sim_links_pick();
+	if (what < 55)
+		connect_key((int)sim_below((uint64_t)sim_options.keys), sim_chance(200));
+	else if (what < 86)
+		sim_links_follow();
+	else if (what < 90)
+		sim_links_revoke();
+	else if (what < 95)
+		drain();
+	else if (backend)
+		terminate(backend);
+}
+
 static void act(void *data)
 {
-	size_t known = link_count < LINKS_MAX ? link_count : LINKS_MAX;
-	uint64_t what = sim_below(100);
-	if (sim_cluster.is_quiet)
+	if (!sim_cluster.is_quiet)
+		do_something();
+	else if (sim_now() > sim_options.faults_until + SIM_CLUSTER_PROBING)
 		return;
-	if (what < 60)
-		connect_key((int)sim_below((uint64_t)sim_options.keys), sim_chance(200));
-	else if (what < 95)
-		follow_link();
-	else if (known)
-		terminate(links[sim_below(known)].backend);
+	else if (sim_chance(50))
+		sim_links_revoke();
+	else
+		sim_links_follow();
 	(void)sim_after(NULL, sim_between(20 * SIM_MS, 1500 * SIM_MS), act, data);
 }
 

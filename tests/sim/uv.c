@@ -141,6 +141,11 @@ int uv_timer_start(uv_timer_t *timer, uv_timer_cb callback, uint64_t timeout, ui
 	return 0;
 }
 
+int uv_timer_again(uv_timer_t *timer)
+{
+	return uv_timer_start(timer, timer->timer_cb, timer->repeat, timer->repeat);
+}
+
 int uv_timer_stop(uv_timer_t *timer)
 {
 	sim_cancel(TIMER_EVENT(timer));
