@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 import signal
 import subprocess
 import threading
@@ -71,10 +72,21 @@ class Role:
         try:
             return self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
+            threads = self.threads()
             self.kill()
-            raise AssertionError(f"{self.name} did not stop:\n{self.log_text()[-4000:]}") from None
+            raise AssertionError(f"{self.name} did not stop:\n{threads}\n{self.log_text()[-4000:]}") from None
         finally:
             self.forget_pipe()
+
+    def threads(self):
+        """Where each of its threads is, for who looks for the reason why it does not go on."""
+        lines = []
+        for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                state = (task / "stat").read_text().rsplit(")", 1)[1].split()[0]
+                call = (task / "syscall").read_text().strip()
+                lines.append(f"{task.name} {(task / 'comm').read_text().strip()} {state} {call}")
+        return "\n".join(lines)
 
     def forget_pipe(self):
         if self.ready_pipe is not None:

@@ -68,6 +68,13 @@ class Published:
             text = role.log_text()
             assert status == 0 and "Sanitizer" not in text, text
 
+    def kill(self):
+        """Those that still run, after a failure: the drones still end their backends, since else these, the
+        range of user ids and the links stay."""
+        for role in reversed(self.roles.values()):
+            with contextlib.suppress(AssertionError):
+                role.stop(signal.SIGINT)
+
     def connect(self, image="echo", pool="first", env=None, **more):
         """A ready backend; the connect's answer, with its address."""
         with self.hosts.control.inside():
@@ -105,9 +112,12 @@ def hosts():
 @pytest.fixture(scope="module")
 def published(hosts, tmp_path_factory):
     cluster = Published(tmp_path_factory.mktemp("published"), hosts)
-    cluster.start()
-    yield cluster
-    cluster.stop()
+    try:
+        cluster.start()
+        yield cluster
+        cluster.stop()
+    finally:
+        cluster.kill()
     for pool, host in (("first", hosts.drone), ("second", hosts.other)):
         with host.inside():  # all of it is gone, and the machine forwards no more
             instance = inventory.instance_id(cluster.directory / pool)
@@ -283,11 +293,14 @@ def test_a_drone_whose_ports_were_changed_says_so(published, hosts):
 def test_without_egress_backends_are_reached_and_reach_nothing(tmp_path):
     """And the address need not be the machine's own: somebody on the way may translate it."""
     with Hosts(*MACHINES) as hosts:
-        without_egress(tmp_path, hosts)
+        cluster = Published(tmp_path, hosts)
+        try:
+            without_egress(cluster, hosts)
+        finally:
+            cluster.kill()
 
 
-def without_egress(tmp_path, hosts):
-    cluster = Published(tmp_path, hosts)
+def without_egress(cluster, hosts):
     elsewhere = "203.0.113.9"
     for host in (hosts.drone, hosts.other):
         host.run("ip", "route", "replace", "default", "via", hosts.stranger.address)
