@@ -60,8 +60,9 @@ static const struct plane_subcommand commands[] = {
 
 int main(int argc, char **argv)
 {
-	/* Modes of files are what the code says, whoever starts it: a service manager or a shell with
-	 * a tighter mask would take from controllers and backends what they must be able to read. */
+	/* Modes of files are what the code says, whoever starts it: a service manager or a shell
+	 * with a tighter mask would take from controllers and backends what they must be able to
+	 * read. */
 	umask(022);
 	return plane_subcommand_run(commands, "plane",
 		"Plane runs one isolated process for each key (a document, a room, a user) and "
