@@ -89,6 +89,9 @@ int plane_command_controller(int argc, char **argv)
 		{ "tls-require-client-cert", PLANE_FLAG_BOOL,
 			&config.tls.requires_client_certificate, NULL,
 			"refuse connections without one" },
+		{ "allow-host", PLANE_FLAG_TEXT, &config.allowed_hosts, "NAME[,NAME]",
+			"at which clients reach it on loopback (default: localhost, and that of "
+			"--controller-url)" },
 		{ "insecure-no-auth", PLANE_FLAG_BOOL, &config.is_insecure, NULL,
 			"let everybody use the API, on any address" },
 		{ "best-of", PLANE_FLAG_INT, &best_of, "N",

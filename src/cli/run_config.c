@@ -69,6 +69,7 @@ static int read_server_tls(
 		{ "forward_auth_cert", &config->forward_auth_tls.certificate },
 		{ "forward_auth_key", &config->forward_auth_tls.key },
 		{ "advertise_url", &config->advertise_url },
+		{ "allow_host", &config->allowed_hosts },
 		{ "peer_ca", &config->peer_tls.authorities },
 		{ "peer_cert", &config->peer_tls.certificate },
 		{ "peer_key", &config->peer_tls.key },

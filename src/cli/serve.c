@@ -65,6 +65,7 @@ struct serve {
 	const char *data_dir_flag, *listen, *proxy_listen, *cluster, *egress, *mount_base;
 	struct plane_capacity_words capacity;
 	const char *root_redirect_url, *drone_metrics, *proxy_metrics, *api_token_file;
+	const char *allowed_hosts;
 	struct plane_tls_server_files tls;
 	bool is_insecure;
 	int64_t lease_seconds;
@@ -141,6 +142,7 @@ static void write_command(struct child *child)
 		add_flag(child, "--tls-cert", serve->tls.certificate);
 		add_flag(child, "--tls-key", serve->tls.key);
 		add_flag(child, "--tls-client-ca", serve->tls.client_authorities);
+		add_flag(child, "--allow-host", serve->allowed_hosts);
 		if (serve->is_insecure)
 			add_word(child, "--insecure-no-auth");
 		snprintf(seconds, sizeof(seconds), "%" PRId64, serve->lease_seconds);
@@ -570,6 +572,8 @@ int plane_command_serve(int argc, char **argv)
 		{ "tls-client-ca", PLANE_FLAG_TEXT, &serve.tls.client_authorities, "FILE",
 			"authorities of client certificates, which may be shown instead of a "
 			"token" },
+		{ "allow-host", PLANE_FLAG_TEXT, &serve.allowed_hosts, "NAME[,NAME]",
+			"at which clients reach the API on loopback (default: localhost)" },
 		{ "insecure-no-auth", PLANE_FLAG_BOOL, &serve.is_insecure, NULL,
 			"let everybody use the API, on any address" },
 		{ "egress", PLANE_FLAG_TEXT, &serve.egress, "nat|none",

@@ -39,7 +39,9 @@ bool plane_api_takes_body(const struct plane_http_request *request, size_t *max_
 json_t *plane_api_body(struct plane_api_call *call);
 
 /* api_access.c */
-/** May the caller ask for what needs one of `scopes`? False when it was answered with an error. */
+/** May the caller ask for what needs one of `scopes`? False when it was answered with an error.
+ * What a page of another origin made a browser send needs a token: the browser adds all else by
+ * itself. */
 bool plane_api_allows(struct plane_api_call *call, unsigned scopes);
 
 /* api_query.c */

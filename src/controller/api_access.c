@@ -1,10 +1,12 @@
-/* Tokens and certificates of requests, and the refusals of RFC 6750 section 3. */
+/* Tokens, certificates and origins of requests, and the refusals of RFC 6750 section 3. */
 #include <string.h>
+#include <strings.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "controller/api.h"
 #include "controller/error_body.h"
+#include "controller/origin.h"
 
 static void refuse(struct plane_api_call *call, enum plane_api_error error, const char *message,
 	const char *challenge)
@@ -40,10 +42,44 @@ static void refuse_credential(struct plane_api_call *call, const char *why)
 	refuse(call, PLANE_API_UNAUTHORIZED, message, ", error=\"invalid_token\"");
 }
 
-bool plane_api_allows(struct plane_api_call *call, unsigned scopes)
+/* What no browser sends unless a page that may do so tells it to; whoever judges requests has
+ * judged it, or will. */
+static bool has_token(const struct plane_api_call *call)
+{
+	static const char scheme[] = "Bearer ";
+	const char *authorization = plane_http_request_header(call->request, "authorization");
+	return (call->controller->access || call->controller->auth) && authorization &&
+	       strncasecmp(authorization, scheme, strlen(scheme)) == 0;
+}
+
+static bool comes_from_us(struct plane_api_call *call)
+{
+	struct plane_controller *controller = call->controller;
+	struct plane_origin_rules rules = { .public_url = controller->public_url,
+		.is_host_checked = plane_guard_is_loopback_only(controller->config),
+		.hosts = controller->config->allowed_hosts };
+	const char *message = NULL;
+	switch (plane_origin_of(call->request, &rules)) {
+	case PLANE_ORIGIN_OWN:
+		return true;
+	case PLANE_ORIGIN_FOREIGN:
+		message = "A web page of another origin may not ask for this without a token";
+		break;
+	case PLANE_ORIGIN_HOST:
+		message = "The name in the Host header is not known: use an IP address, "
+			  "\"localhost\", or start the controller with --allow-host NAME";
+		break;
+	}
+	plane_api_fail(call->response, PLANE_API_FORBIDDEN, message);
+	plane_debug("refused %s %s from %s: %s", call->request->method, call->request->path,
+		call->request->peer_address, message);
+	return false;
+}
+
+static bool is_credential_good(struct plane_api_call *call, unsigned scopes)
 {
 	struct plane_access *access = call->controller->access;
-	if (scopes == PLANE_API_PUBLIC || !access)
+	if (!access)
 		return true;
 	struct plane_access_request request = {
 		.authorization = plane_http_request_header(call->request, "authorization"),
@@ -71,4 +107,11 @@ bool plane_api_allows(struct plane_api_call *call, unsigned scopes)
 		break;
 	}
 	return false;
+}
+
+bool plane_api_allows(struct plane_api_call *call, unsigned scopes)
+{
+	if (scopes == PLANE_API_PUBLIC)
+		return true;
+	return is_credential_good(call, scopes) && (has_token(call) || comes_from_us(call));
 }

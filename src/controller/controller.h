@@ -21,7 +21,9 @@ struct plane_controller_config {
 	struct plane_tls_client_files forward_auth_tls; /* for an https URL of forward_auth */
 	struct plane_tls_client_files peer_tls; /* for other controllers that advertise one */
 	const char *const *api_token_files;     /* paths or "fd:N", NULL-terminated; NULL: none */
-	bool is_insecure;         /* may stand open to everybody on other addresses than loopback */
+	const char
+		*allowed_hosts; /* names, with commas between, at which it is reached; NULL: none */
+	bool is_insecure;       /* may stand open to everybody on other addresses than loopback */
 	int cleanup_min_age_days; /* -1: backends are kept for ever */
 	int cleanup_batch_size;
 	int best_of;  /* drones drawn at random for each new backend; at least 1 */

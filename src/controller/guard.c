@@ -19,11 +19,20 @@ static bool has_token_files(const struct plane_controller_config *config)
 	return config->api_token_files && config->api_token_files[0];
 }
 
+static bool is_guarded_by_more(const struct plane_controller_config *config)
+{
+	return has_token_files(config) || config->forward_auth || config->tls.client_authorities;
+}
+
+bool plane_guard_is_loopback_only(const struct plane_controller_config *config)
+{
+	return !is_guarded_by_more(config) && !config->is_insecure;
+}
+
 int plane_guard_check(const struct plane_controller_config *config, struct plane_error *err)
 {
 	struct sockaddr_storage address;
-	bool is_guarded =
-		has_token_files(config) || config->forward_auth || config->tls.client_authorities;
+	bool is_guarded = is_guarded_by_more(config);
 	if (plane_tls_server_files_check(&config->tls, err) < 0)
 		return err->code;
 	if (is_guarded && config->is_insecure)

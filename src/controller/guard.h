@@ -18,6 +18,8 @@ struct plane_controller_config;
  * forward auth or is_insecure; the message says what to do.
  */
 int plane_guard_check(const struct plane_controller_config *config, struct plane_error *err);
+/** Of a configuration that was checked: only the address keeps others from the API. */
+bool plane_guard_is_loopback_only(const struct plane_controller_config *config);
 
 /** A kind of file that is read again. */
 struct plane_guard_reload {

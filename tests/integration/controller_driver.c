@@ -49,6 +49,8 @@ static void apply(struct plane_controller_config *config, const char *flag, cons
 		config->tls.client_authorities = value;
 	else if (strcmp(flag, "--tls-require-client-cert") == 0)
 		config->tls.requires_client_certificate = strcmp(value, "yes") == 0;
+	else if (strcmp(flag, "--allow-host") == 0)
+		config->allowed_hosts = value;
 	else if (strcmp(flag, "--insecure-no-auth") == 0)
 		config->is_insecure = strcmp(value, "yes") == 0;
 	else if (strcmp(flag, "--id") == 0)
