@@ -124,7 +124,8 @@ struct plane_runtime_impl {
 	 * A spawn that is under way is not called back: the next run of the drone finds it. */
 	void (*close)(struct plane_runtime *, plane_runtime_done_fn, void *data);
 	/** Like close, but first ends every backend and removes all that the instance has on the
-	 * host. */
+	 * host. Calls back with an error when a backend may still run; what else cannot be removed
+	 * is only logged. */
 	void (*remove_all)(struct plane_runtime *, plane_runtime_done_fn, void *data);
 };
 

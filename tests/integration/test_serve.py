@@ -14,6 +14,7 @@ import tempfile
 import pytest
 import websockets
 
+import inventory
 from serve import EXAMPLES, PLANE, Serve, echo_once, free_port, request, wait_until
 
 pytestmark = pytest.mark.skipif(not (EXAMPLES / "echo.tar").exists(), reason="no examples built")
@@ -305,6 +306,28 @@ def test_backends_outlive_a_server_that_does_not_end_them(tmp_path, how):
     assert request("GET", again["url"]).status == 200
     assert request("GET", connection["url"]).status == 200  # the old link too
     serve.stop()
+    assert serve.leftovers() == []
+
+
+@pytest.mark.fault
+def test_backends_are_known_to_have_ended_when_something_else_cannot_be_removed(tmp_path):
+    serve = Serve(tmp_path)
+    serve.import_image("echo", EXAMPLES / "echo.tar")
+    serve.start()
+    strange = None
+    try:
+        serve.connect("k")
+        memory, = inventory.memory(serve.instance)
+        strange = memory / "of-somebody-else"
+        strange.touch()
+        assert serve.stop() == 0
+        assert f"remove {memory}: Directory not empty" in serve.log_text()
+        assert inventory.journal_live(serve.data) == {}
+    finally:
+        serve.stop()
+        if strange:
+            strange.unlink()
+            memory.rmdir()
     assert serve.leftovers() == []
 
 

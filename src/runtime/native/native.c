@@ -482,6 +482,22 @@ static int native_adopt(struct plane_runtime *runtime, plane_runtime_found_fn fo
 	return 0;
 }
 
+/* What stays for a reason of its own is told, and no more: whether backends have ended is another
+ * matter. Their addresses and disks stay while their processes may still run. */
+static void remove_the_rest(struct plane_native *native, bool has_all_ended)
+{
+	struct plane_error err = { 0 };
+
+	if (has_all_ended && plane_network_remove(native->id, &err) < 0)
+		plane_error("%s", err.message);
+	if (has_all_ended && plane_scratch_remove(native->host.scratch, &err) < 0)
+		plane_error("%s", err.message);
+	native_leases_remove(native);
+	if (has_all_ended && rmdir(native->host.memory) < 0)
+		plane_error("remove %s: %s", native->host.memory, strerror(errno));
+	native_uids_release(native->host.directory);
+}
+
 static void on_all_closed(uv_handle_t *handle)
 {
 	struct plane_native *native = handle->data;
@@ -508,14 +524,7 @@ static void on_all_closed(uv_handle_t *handle)
 	}
 	if (native->is_removing) {
 		code = plane_cgroups_remove(native->host.cgroups, 5000, &err);
-		if (code == 0)
-			code = plane_network_remove(native->id, &err);
-		if (code == 0)
-			code = plane_scratch_remove(native->host.scratch, &err);
-		native_leases_remove(native);
-		if (code == 0 && rmdir(native->host.memory) < 0)
-			code = plane_error_errno(&err, "remove %s", native->host.memory);
-		native_uids_release(native->host.directory);
+		remove_the_rest(native, code == 0);
 	}
 	native->closed(native->closed_data, code < 0 ? &err : NULL);
 }
