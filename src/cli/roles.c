@@ -55,6 +55,8 @@ int plane_command_controller(int argc, char **argv)
 	const struct plane_flag flags[] = {
 		{ "db", PLANE_FLAG_TEXT, &config.db_url, "URL",
 			"the store: sqlite:PATH or postgres://...", .is_required = true },
+		{ "synchronous-standbys", PLANE_FLAG_BOOL, &config.are_standbys_synchronous, NULL,
+			"its standbys are synchronous: no key waits after a failover" },
 		{ "host", PLANE_FLAG_TEXT, &host, "IP", "listen on (default: 127.0.0.1)" },
 		{ "port", PLANE_FLAG_INT, &port, "PORT", "listen on (default: 8080)", 0, 65535 },
 		{ "controller-url", PLANE_FLAG_TEXT, &config.controller_url, "URL",

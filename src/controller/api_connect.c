@@ -56,6 +56,9 @@ void plane_api_connect(struct plane_api_call *call)
 		return;
 	}
 	plane_metrics_add(&controller->metrics, PLANE_METRIC_CONNECTS_FAILED, 1);
+	if (failure.retry_after_seconds)
+		plane_buffer_addf(&call->response->extra_headers, "Retry-After: %lld\r\n",
+			(long long)failure.retry_after_seconds);
 	if (failure.cause.code != 0)
 		plane_api_fail_because(call->response, failure.error, &failure.cause);
 	else

@@ -50,6 +50,17 @@ static enum step fail_store(struct attempt *attempt, const char *what, struct pl
 	return STEP_FAILED;
 }
 
+/* The key may be that of a backend that the store has forgotten. */
+static enum step fail_recovering(struct attempt *attempt)
+{
+	const struct plane_controller *controller = attempt->controller;
+	int64_t ends_at_ms = atomic_load(&controller->recovery_ends_at_ms);
+	int64_t left_ms = ends_at_ms ? ends_at_ms - plane_clock_boot_ms()
+				     : controller->config->drone_lease.expire_ms;
+	attempt->failure->retry_after_seconds = left_ms > 0 ? (left_ms + 999) / 1000 : 1;
+	return fail(attempt, PLANE_API_RECOVERING, NULL);
+}
+
 static enum step lost_race(struct attempt *attempt, enum plane_api_error error)
 {
 	(void)fail(attempt, error, NULL);
@@ -151,6 +162,7 @@ static enum step spawn_on(
 		.key_name = request->has_key ? request->key_name : attempt->random_key,
 		.key_namespace = request->key_namespace,
 		.key_tag = request->key_tag,
+		.is_key_new = !request->has_key,
 		.lifetime_limit_seconds = request->lifetime_limit_seconds,
 		.max_idle_seconds = request->max_idle_seconds,
 		.subdomain = request->subdomain,
@@ -164,6 +176,8 @@ static enum step spawn_on(
 	int code = plane_store_spawn(controller->store, &spawn, &spawned, &err);
 	if (code < 0)
 		plane_placements_cancel(controller->placements, &attempt->placement);
+	if (code == -EINPROGRESS)
+		return fail_recovering(attempt);
 	if (code == -EEXIST)
 		return lost_race(attempt, PLANE_API_FAILED_TO_ACQUIRE_KEY);
 	if (code == -ESTALE) /* the drone was given up, or has come back, this instant */
@@ -181,7 +195,7 @@ static const char *cluster_of(const struct attempt *attempt)
 					 : attempt->controller->config->default_cluster;
 }
 
-static enum step spawn(struct attempt *attempt, const struct plane_store_drones *drones)
+static enum step spawn(struct attempt *attempt, const struct plane_store_connection *found)
 {
 	const struct plane_connect_request *request = attempt->request;
 	struct plane_connect_result *result = attempt->result;
@@ -190,8 +204,10 @@ static enum step spawn(struct attempt *attempt, const struct plane_store_drones 
 	const char *cluster = cluster_of(attempt);
 	if (!cluster)
 		return fail(attempt, PLANE_API_NO_CLUSTER_PROVIDED, NULL);
+	if (request->has_key && found->is_recovering)
+		return fail_recovering(attempt);
 	struct plane_store_drone drone = { 0 };
-	enum step step = choose_drone(attempt, drones, cluster, &drone);
+	enum step step = choose_drone(attempt, &found->drones, cluster, &drone);
 	if (step != STEP_DONE)
 		return step;
 	memset(result, 0, sizeof(*result));
@@ -223,7 +239,7 @@ static enum step try_once(struct attempt *attempt)
 		request->has_spawn_config ? cluster_of(attempt) : NULL, request->pool, &look);
 	if (plane_store_connect(attempt->controller->store, &look, &found, &err) < 0)
 		return fail_store(attempt, "look up the key", &err);
-	enum step step = found.key.is_live ? reuse(attempt, &found) : spawn(attempt, &found.drones);
+	enum step step = found.key.is_live ? reuse(attempt, &found) : spawn(attempt, &found);
 	plane_store_drones_finish(&found.drones);
 	return step;
 }

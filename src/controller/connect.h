@@ -24,6 +24,7 @@ struct plane_connect_failure {
 	enum plane_api_error error;
 	const char *message;                    /* instead of the error's own; NULL for none */
 	struct plane_error cause;               /* for the log; code 0 for none */
+	int64_t retry_after_seconds;            /* 0: nothing is known of that */
 	char reason[PLANE_PLACING_REASON_SIZE]; /* what `message` may point to */
 };
 

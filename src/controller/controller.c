@@ -283,6 +283,8 @@ static int open_store(struct plane_controller *controller, struct plane_error *e
 	controller->store = plane_store_open(controller->config->db_url, err);
 	if (!controller->store)
 		return err->code;
+	if (controller->config->are_standbys_synchronous)
+		plane_store_trust_standbys(controller->store);
 	int result = plane_store_migrate(controller->store, err);
 	return result < 0 ? result : beat(controller, err);
 }

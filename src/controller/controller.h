@@ -11,6 +11,7 @@
 /** Everything is borrowed for the whole run. Start from plane_controller_config_defaults. */
 struct plane_controller_config {
 	const char *db_url; /* "sqlite:PATH" or "postgres://...": as plane_store_open takes it */
+	bool are_standbys_synchronous; /* its own: a failover forgets nothing */
 	const char *listen; /* "ip:port"; port 0: chosen by the kernel */
 	const char *controller_url;  /* in answers (`status_url`); NULL: from the bound address */
 	const char *advertise_url;   /* under which other controllers reach it; NULL: they do not */

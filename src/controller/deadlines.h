@@ -43,4 +43,12 @@ int64_t plane_clock_report_estimate(const struct plane_clock_report *report, int
 struct plane_deadlines plane_deadlines_after(
 	const struct plane_lease_constants *constants, int64_t local_ms);
 
+/**
+ * For how long after a renewal nobody may break a drone's lease: until it has ended by the drone's
+ * clock for as long as these constants leave between the two. `hard_in_ms`: how long the drone goes
+ * on without this renewal, which is longer when another controller gave it more.
+ */
+int64_t plane_lease_expiry_after(
+	const struct plane_lease_constants *constants, int64_t hard_in_ms);
+
 #endif

@@ -40,6 +40,9 @@ static const struct {
 	[PLANE_API_DATABASE] = { "Other", 500, "Database error" },
 	[PLANE_API_DATABASE_AWAY] = { "DatabaseError", 503,
 		"The database is not reachable at the moment. Try again." },
+	[PLANE_API_RECOVERING] = { "DatabaseRecovering", 503,
+		"The database was failed over or restored and may have forgotten which backends "
+		"run: keys that are not held wait until those have ended. Try again." },
 	[PLANE_API_UNHEALTHY] = { "Other", 500, "Database health check failed" },
 	[PLANE_API_REVOKE_FAILED] = { "Other", 500, "Failed to revoke token" },
 	[PLANE_API_UNAUTHORIZED] = { "Other", 401, "This needs a token" },

@@ -28,6 +28,7 @@ enum plane_api_error {
 	PLANE_API_NOT_SUPPORTED,       /* 501 */
 	PLANE_API_DATABASE,            /* 500 "Database error" */
 	PLANE_API_DATABASE_AWAY,       /* 503 */
+	PLANE_API_RECOVERING,          /* 503 */
 	PLANE_API_UNHEALTHY,           /* 500 "Database health check failed" */
 	PLANE_API_REVOKE_FAILED,
 	PLANE_API_UNAUTHORIZED, /* 401 */

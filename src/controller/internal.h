@@ -16,6 +16,7 @@
 #include "controller/hub.h"
 #include "controller/metrics.h"
 #include "controller/placements.h"
+#include "controller/recovery.h"
 #include "controller/strand.h"
 #include "controller/usage.h"
 #include "net/http_server.h"
@@ -42,6 +43,8 @@ struct plane_controller {
 	struct plane_placements *placements;
 	struct plane_lease_watch *watch; /* one thread at a time */
 	int64_t store_incarnation;       /* as the last round saw it; 0: none was */
+	struct plane_recovery recovery;  /* one thread at a time, as the watch */
+	atomic_llong recovery_ends_at_ms; /* boot clock; at the earliest. 0: the store is whole */
 	atomic_bool is_store_changed;    /* since the loop has looked */
 	struct plane_forward_auth *auth; /* NULL: nobody else is asked */
 	struct plane_access *access;     /* NULL: everybody may */

@@ -14,7 +14,31 @@ struct inventory_job {
 	json_t *json; /* the names are borrowed from it */
 	struct plane_store_running *running;
 	size_t count;
+	bool has_more;
 };
+
+static bool is_all_known(const struct inventory_job *job)
+{
+	for (size_t i = 0; i < job->count; i++)
+		if (!job->running[i].is_known)
+			return false;
+	return true;
+}
+
+/* After the last part: the store learns that it knows what the drone runs. When it does not, the
+ * drone tells anew once that has ended. */
+static int finish_check(struct inventory_job *job, struct plane_error *err)
+{
+	struct plane_node_session *session = &job->drone->base;
+	bool has_unknown = job->drone->has_unknown || !is_all_known(job);
+	int result = has_unknown || job->has_more
+			     ? 0
+			     : plane_store_drone_reconciled(session->controller->store,
+				       session->node_id, session->connection_id, err);
+	if (result == 0)
+		job->drone->has_unknown = has_unknown && job->has_more;
+	return result;
+}
 
 /* What was told is compared only as long as the drone has not come anew and told it again. */
 static enum plane_job_result run_check(struct plane_job *base)
@@ -25,7 +49,8 @@ static enum plane_job_result run_check(struct plane_job *base)
 	if (atomic_load(&session->is_gone))
 		return PLANE_JOB_DONE;
 	if (plane_store_running_check(session->controller->store, session->node_id, job->running,
-		    job->count, &err) == 0)
+		    job->count, &err) == 0 &&
+		finish_check(job, &err) == 0)
 		return PLANE_JOB_DONE;
 	plane_warn("inventory of %s: %s", session->name, err.message);
 	return PLANE_JOB_RETRY;
@@ -68,6 +93,7 @@ void plane_inventory_take(struct plane_drone_session *drone, const json_t *json,
 	job->base.done = after_check;
 	job->drone = drone;
 	job->json = json_incref((json_t *)json);
+	job->has_more = message->has_more;
 	job->running =
 		plane_alloc_zero(json_object_size(message->inventory) + 1, sizeof(job->running[0]));
 	json_object_foreach ((json_t *)message->inventory, name, entry)

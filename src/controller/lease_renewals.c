@@ -145,6 +145,8 @@ void plane_lease_renewals_add(struct plane_lease_renewals *renewals,
 		.epoch = message->epoch,
 		.last_epoch = message->last_epoch,
 		.local_time_ms = message->local_time_ms,
+		.expire_ms = plane_lease_expiry_after(
+			&renewals->controller->config->drone_lease, message->hard_in_ms),
 		.has_resources = message->has_resources,
 		.resources = message->resources };
 	(void)plane_text_copy(request->journal, sizeof(request->journal), message->journal);

@@ -79,7 +79,8 @@ size_t plane_lease_watch_observe(struct plane_lease_watch *watch,
 			drone->since_ms = now_ms;
 		drone->lease = *lease;
 		drone->round = watch->round;
-		if (now_ms - drone->since_ms >= expire_ms)
+		int64_t silent_ms = lease->expire_ms > expire_ms ? lease->expire_ms : expire_ms;
+		if (now_ms - drone->since_ms >= silent_ms)
 			expired[count++] = *lease;
 	}
 	HASH_ITER (hh, watch->drones, drone, next)

@@ -62,6 +62,7 @@ struct plane_agent {
 	uv_work_t sync;
 	bool is_syncing;
 	int sync_error; /* written by the pool thread */
+	struct plane_inventory inventory;
 	struct plane_log_reader *logs[LOG_READERS_MAX];
 	void (*on_closed)(void *data);
 	void *closed_data;
@@ -122,6 +123,7 @@ void plane_agent_event(struct plane_agent *agent, int64_t id, const char *backen
 		       plane_channel_is_connected(agent->channel);
 	if (!is_next || !send_event(agent, id, backend, state, timestamp_ms))
 		agent->has_more = true;
+	plane_inventory_update(&agent->inventory);
 }
 
 static void settle_soon(struct plane_agent *agent);
@@ -374,7 +376,7 @@ static void on_message(void *data, const json_t *json)
 		take_lease(agent, &order);
 		break;
 	case PLANE_ORDER_END_BACKENDS:
-		plane_inventory_end(agent->config.supervisor, &order);
+		plane_inventory_end(&agent->inventory, &order);
 		break;
 	case PLANE_ORDER_METRICS_REQUEST:
 		take_metrics_request(agent, &order);
@@ -526,7 +528,7 @@ static void on_connected(void *data, const struct plane_handshake *peer)
 	else
 		beat(agent);
 	if (plane_handshake_has(peer, PLANE_EXTENSION_INVENTORY))
-		plane_inventory_send(agent->config.supervisor, agent->channel);
+		plane_inventory_send(&agent->inventory);
 	agent->last_sent_id = 0;
 	agent->in_flight = 0;
 	agent->has_more = true;
@@ -542,6 +544,7 @@ static void on_disconnected(void *data)
 	struct plane_agent *agent = data;
 	plane_warn("the connection to the controller is gone; backends run on");
 	agent->has_more = true;
+	plane_inventory_finish(&agent->inventory);
 	stop_logs(agent);
 }
 
@@ -604,6 +607,8 @@ struct plane_agent *plane_agent_create(
 		free(agent);
 		return NULL;
 	}
+	agent->inventory = (struct plane_inventory){ .supervisor = config->supervisor,
+		.channel = agent->channel };
 	start_timer(agent, &agent->heartbeat_timer, on_heartbeat, HEARTBEAT_MS);
 	init_timer(agent, &agent->metrics_timer);
 	init_timer(agent, &agent->report_timer);
@@ -618,6 +623,7 @@ static void finish_close(struct plane_agent *agent)
 	void (*on_closed)(void *data) = agent->on_closed;
 	void *data = agent->closed_data;
 	acks_finish(&agent->waiting);
+	plane_inventory_finish(&agent->inventory);
 	free(agent);
 	if (on_closed)
 		on_closed(data);

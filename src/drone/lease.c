@@ -62,7 +62,8 @@ void plane_drone_lease_resume(struct plane_drone_lease *lease, int64_t epoch, in
 {
 	*lease = (struct plane_drone_lease){ .epoch = epoch,
 		.known_epoch = known_epoch > epoch ? known_epoch : epoch,
-		.deadlines = *deadlines };
+		.deadlines = *deadlines,
+		.last_hard_ms = deadlines->hard_terminate_at_ms };
 }
 
 int64_t plane_drone_lease_interval_ms(const struct plane_drone_lease *lease)
@@ -99,6 +100,11 @@ int64_t plane_drone_lease_waiting_ms(const struct plane_drone_lease *lease, int6
 	return lease->asked_at_ms && now_ms > lease->asked_at_ms ? now_ms - lease->asked_at_ms : 0;
 }
 
+int64_t plane_drone_lease_hard_in_ms(const struct plane_drone_lease *lease, int64_t now_ms)
+{
+	return lease->epoch && lease->last_hard_ms > now_ms ? lease->last_hard_ms - now_ms : 0;
+}
+
 static enum plane_drone_lease_change refused(
 	struct plane_drone_lease *lease, int64_t epoch, int64_t *broken_epoch)
 {
@@ -120,13 +126,15 @@ enum plane_drone_lease_change plane_drone_lease_answer(struct plane_drone_lease 
 		return refused(lease, epoch, broken_epoch);
 	bool is_begun = lease->epoch == 0 && epoch > lease->known_epoch;
 	if (!is_begun &&
-		(epoch == 0 || epoch != lease->epoch ||
-			deadlines->hard_terminate_at_ms < lease->deadlines.hard_terminate_at_ms))
+		(epoch == 0 || epoch != lease->epoch || asked_at_ms < lease->granted_at_ms))
 		return PLANE_DRONE_LEASE_SAME;
 	lease->epoch = epoch;
 	if (is_begun)
 		lease->known_epoch = epoch;
 	lease->deadlines = *deadlines;
+	lease->granted_at_ms = asked_at_ms;
+	if (is_begun || deadlines->hard_terminate_at_ms > lease->last_hard_ms)
+		lease->last_hard_ms = deadlines->hard_terminate_at_ms;
 	int64_t interval_ms;
 	if (!__builtin_sub_overflow(deadlines->renew_at_ms, asked_at_ms, &interval_ms) &&
 		interval_ms >= INTERVAL_MIN_MS)

@@ -51,6 +51,10 @@ struct plane_drone_lease {
 	int64_t epoch;       /* held, or held until its deadlines passed; 0: none */
 	int64_t known_epoch; /* the greatest ever held: answers about none older count */
 	struct plane_deadlines deadlines; /* of `epoch` */
+	int64_t granted_at_ms;            /* when they were asked for; 0: by another process */
+	/* The last hard stop that was ever granted under `epoch`: shims, which look only when the
+	 * time has come that they know of, kill by then, also when less was granted since. */
+	int64_t last_hard_ms;
 	int64_t interval_ms;              /* between two requests; 0: not known yet */
 	int64_t asked_at_ms;              /* the first request since the last answer; 0: none */
 	int64_t sent_at_ms;               /* the last request on this connection; 0: none */
@@ -84,6 +88,9 @@ int64_t plane_drone_lease_interval_ms(const struct plane_drone_lease *lease);
 /** How long a request has been without any answer, 0 when none is. */
 int64_t plane_drone_lease_waiting_ms(const struct plane_drone_lease *lease, int64_t now_ms);
 
+/** For how long something may run under the epoch if nothing more is granted; 0: not at all. */
+int64_t plane_drone_lease_hard_in_ms(const struct plane_drone_lease *lease, int64_t now_ms);
+
 enum plane_drone_lease_change {
 	PLANE_DRONE_LEASE_SAME,     /* nothing: overtaken, or no epoch to be had yet */
 	PLANE_DRONE_LEASE_EXTENDED, /* its deadlines moved */
@@ -93,7 +100,8 @@ enum plane_drone_lease_change {
 
 /**
  * Takes the answer to the request of `asked_at_ms`: `epoch` 0 for null; `deadlines` NULL when the
- * epoch is broken, or none is to be had yet. How often to ask is until the answer's `renew_at_ms`,
+ * epoch is broken, or none is to be had yet. The answer to a later request counts, also when it
+ * gives less time: controllers may have other constants than the last one. How often to ask is until the answer's `renew_at_ms`,
  * from that request and no other: an unanswered one makes no later one rarer. After BROKEN
  * everything of `*broken_epoch` must be stopped hard at once.
  */

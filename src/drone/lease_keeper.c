@@ -64,7 +64,8 @@ bool plane_lease_keeper_ask(struct plane_lease_keeper *keeper, struct plane_dron
 		.epoch = keeper->lease.epoch,
 		.last_epoch = keeper->lease.known_epoch,
 		.journal = keeper->journal_id,
-		.local_time_ms = now_ms };
+		.local_time_ms = now_ms,
+		.hard_in_ms = plane_drone_lease_hard_in_ms(&keeper->lease, now_ms) };
 	return true;
 }
 
@@ -76,7 +77,7 @@ static int begin(struct plane_lease_keeper *keeper, struct plane_error *err)
 	if (result < 0)
 		return result;
 	return keeper->runtime->impl->set_lease(keeper->runtime, lease->epoch,
-		lease->deadlines.hard_terminate_at_ms - keeper->clock->offset_ms, err);
+		lease->last_hard_ms - keeper->clock->offset_ms, err);
 }
 
 static void extend(struct plane_lease_keeper *keeper)
@@ -84,7 +85,7 @@ static void extend(struct plane_lease_keeper *keeper)
 	const struct plane_deadlines *deadlines = &keeper->lease.deadlines;
 	struct plane_error err = { 0 };
 	if (keeper->runtime->impl->set_lease(keeper->runtime, keeper->lease.epoch,
-		    deadlines->hard_terminate_at_ms - keeper->clock->offset_ms, &err) < 0)
+		    keeper->lease.last_hard_ms - keeper->clock->offset_ms, &err) < 0)
 		plane_error("write the lease: %s", err.message); /* the shims kill at its end */
 	if (deadlines->hard_terminate_at_ms - deadlines->soft_terminate_at_ms !=
 			keeper->soft_margin_ms &&

@@ -77,12 +77,14 @@ struct plane_drone_message {
 	int64_t last_epoch;               /* renew lease: the greatest it ever held, or 0 */
 	const char *journal;              /* renew lease: names the drone's journal */
 	int64_t local_time_ms;            /* heartbeat, renew key, renew lease */
+	int64_t hard_in_ms;               /* renew lease: how long `epoch` lasts as it is */
 	int64_t event_id;                 /* event */
 	int64_t timestamp_ms;             /* event */
 	struct plane_backend_state state; /* event */
 	struct plane_backend_metrics metrics; /* metrics */
 	int64_t request_id;                   /* logs: which request this answers */
 	const json_t *inventory; /* inventory: what runs, by name; see plane_inventory_epoch */
+	bool has_more;           /* inventory: this is not the last of its parts */
 	const char *data;        /* logs: whole lines; may be "" */
 	bool is_end;             /* logs: nothing more comes */
 	const char *error;       /* logs: NULL, or why it ended */

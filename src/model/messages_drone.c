@@ -60,12 +60,14 @@ json_t *plane_drone_message_write(const struct plane_drone_message *m)
 	case PLANE_DRONE_ACK_ACTION:
 		return json_pack("{s:{s:s}}", "AckAction", "action_id", m->action_id);
 	case PLANE_DRONE_RENEW_LEASE:
-		return json_pack("{s:{s:o,s:I,s:s,s:I,s:o*}}", "RenewLease", "epoch",
+		return json_pack("{s:{s:o,s:I,s:s,s:I,s:o*,s:o*}}", "RenewLease", "epoch",
 			write_epoch(m->epoch), "last_epoch", (json_int_t)m->last_epoch, "journal",
-			m->journal, "local_time", (json_int_t)m->local_time_ms, "resources",
+			m->journal, "local_time", (json_int_t)m->local_time_ms, "hard_in_ms",
+			m->hard_in_ms ? json_integer((json_int_t)m->hard_in_ms) : NULL, "resources",
 			m->has_resources ? plane_drone_resources_write(&m->resources) : NULL);
 	case PLANE_DRONE_INVENTORY:
-		return json_pack("{s:{s:O}}", "Inventory", "backends", m->inventory);
+		return json_pack("{s:{s:O,s:o*}}", "Inventory", "backends", m->inventory,
+			"has_more", m->has_more ? json_true() : NULL);
 	case PLANE_DRONE_RENEW_KEY:
 		return json_pack("{s:{s:s,s:I}}", "RenewKey", "backend", m->backend, "local_time",
 			(json_int_t)m->local_time_ms);
@@ -141,6 +143,9 @@ static int read_renew_lease(
 	if (result == 0)
 		result = plane_json_get_int(json, "local_time", PLANE_JSON_REQUIRED, INT64_MIN,
 			INT64_MAX, &m->local_time_ms, err);
+	if (result == 0)
+		result = plane_json_get_int(json, "hard_in_ms", PLANE_JSON_OPTIONAL, 0,
+			INT64_MAX / 2, &m->hard_in_ms, err);
 	if (result == 0)
 		result = plane_text_check(m->journal, "journal", err);
 	if (result == 0)
@@ -238,7 +243,7 @@ static int read_inventory(
 			return plane_error_set(
 				err, EPROTO, "backends: expected epochs by the names of backends");
 	m->inventory = backends;
-	return 0;
+	return plane_json_get_bool(json, "has_more", PLANE_JSON_OPTIONAL, &m->has_more, err);
 }
 
 static int read_chunk(const json_t *json, struct plane_drone_message *m, struct plane_error *err)

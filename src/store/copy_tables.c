@@ -62,6 +62,8 @@ static const struct plane_copy_column drone[] = {
 	NUMBER("lease_epoch"),
 	NUMBER("lease_renewals"),
 	FLAG("is_lease_granted"),
+	NUMBER("lease_expire_ms"),
+	OWN("is_reconciled"), /* a store that recovers is not copied */
 	TEXT("journal"),
 	NUMBER("memory_total_bytes"),
 	NUMBER("memory_allocatable_bytes"),

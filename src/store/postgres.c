@@ -96,6 +96,12 @@ static int upgrade(struct plane_pg *pg, struct plane_error *err)
 	return result;
 }
 
+static int check_server(void *data, struct plane_pg *pg, struct plane_error *err)
+{
+	const struct plane_postgres_store *store = data;
+	return plane_postgres_check_server(pg, store->are_standbys_synchronous, err);
+}
+
 /* The connection that changes the schema is its own: whatever became of lock and settings ends with
  * it. A user who may change nothing can run a controller on a schema that is up to date. */
 int plane_postgres_migrate(struct plane_store *base, struct plane_error *err)
@@ -112,15 +118,21 @@ int plane_postgres_migrate(struct plane_store *base, struct plane_error *err)
 	if (result == 0 && version < SCHEMA_VERSION)
 		result = upgrade(&own, err);
 	if (result == 0)
-		result = plane_postgres_check_server(&own, err);
+		result = check_server(store, &own, err);
 	plane_pg_close(&own);
-	store->pool.on_connected = plane_postgres_check_server;
+	store->pool.on_connected = check_server;
+	store->pool.on_connected_data = store;
 	if (result == 0)
 		result = begin_watching(store, &since_ms, err);
 	return result < 0 ? plane_error_prefix(err, "migrate") : 0;
 }
 
 /* ---- the store ---- */
+
+static void trust_standbys(struct plane_store *base)
+{
+	PLANE_POSTGRES_STORE(base)->are_standbys_synchronous = true;
+}
 
 static int ping(struct plane_store *base, struct plane_error *err)
 {
@@ -155,6 +167,7 @@ static void close_store(struct plane_store *base)
 
 static const struct plane_store_impl postgres_impl = {
 	.close = close_store,
+	.trust_standbys = trust_standbys,
 	.migrate = plane_postgres_migrate,
 	.ping = ping,
 	.sync = sync_store,
@@ -169,6 +182,8 @@ static const struct plane_store_impl postgres_impl = {
 	.drone_drain = plane_postgres_drone_drain,
 	.member_list = plane_postgres_member_list,
 	.leases_find = plane_postgres_leases_find,
+	.recovery_end = plane_postgres_recovery_end,
+	.drone_reconciled = plane_postgres_drone_reconciled,
 	.leases_renew = plane_postgres_leases_renew,
 	.lease_break = plane_postgres_lease_break,
 	.running_check = plane_postgres_running_check,

@@ -16,6 +16,7 @@ struct plane_postgres_store {
 	atomic_llong watching_since_ms;
 	atomic_llong outages_seen;
 	atomic_bool may_forget; /* what plane_postgres_note_replication was last told */
+	bool are_standbys_synchronous; /* as the user says; set before it is migrated */
 };
 
 /* "plane" in ASCII: the advisory lock of those who change the schema or the sequence. */
@@ -34,10 +35,18 @@ int plane_postgres_watching_since(
 
 /**
  * Which server is this? After a failover or a restore, and whenever the clock is ahead, fencing
- * tokens go on from a number that no earlier server has given out. For each new connection before
- * its first use; one round trip when all is as it was.
+ * tokens go on from a number that no earlier server has given out; and the store recovers from
+ * then on, for it may have forgotten what ran, unless it is a standby that has taken over and
+ * `are_standbys_synchronous`. For each new connection before its first use, so that nothing is done
+ * with another server before that; one round trip when all is as it was.
  */
-int plane_postgres_check_server(struct plane_pg *pg, struct plane_error *err);
+int plane_postgres_check_server(
+	struct plane_pg *pg, bool are_standbys_synchronous, struct plane_error *err);
+/** -EINPROGRESS. */
+int plane_postgres_recovering(struct plane_error *err);
+/* While the store recovers: is the order `a` not older than the server? */
+#define PLANE_POSTGRES_MAY_START                                                                   \
+	"(a.sequence > coalesce((SELECT value FROM meta WHERE name = 'recovering_after'), 0))"
 /* May a failover forget what callers were told? */
 #define PLANE_POSTGRES_MAY_FORGET                                                                  \
 	"(current_setting('synchronous_standby_names') = '' OR "                                   \
@@ -75,6 +84,8 @@ PLANE_POSTGRES_FUNCTION(leases_find);
 PLANE_POSTGRES_FUNCTION(leases_renew);
 PLANE_POSTGRES_FUNCTION(lease_break);
 PLANE_POSTGRES_FUNCTION(running_check);
+PLANE_POSTGRES_FUNCTION(recovery_end);
+PLANE_POSTGRES_FUNCTION(drone_reconciled);
 /* postgres_keys.c */
 PLANE_POSTGRES_FUNCTION(connect);
 PLANE_POSTGRES_FUNCTION(keys_renew);

@@ -328,12 +328,26 @@ static int make_schema(const char *url, struct plane_error *err)
 	return result;
 }
 
+/* What it may have forgotten the other store would not know to wait for. */
+static int check_not_recovering(struct plane_pg *pg, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	int result = plane_pg_run(
+		pg, &rows, NULL, err, "SELECT 1 FROM meta WHERE name = 'recovering_since'", "");
+	if (result < 0 || PQntuples(rows) == 0)
+		return result;
+	return plane_error_set(err, -EBUSY,
+		"the database was failed over or restored, and may not know which backends run: "
+		"start a controller on it, and stop it once it says that keys are given out again");
+}
+
 /* From pipelines with time limits to one statement after the other, without. */
 static int connect_alone(struct postgres_side *side, const char *url, struct plane_error *err)
 {
 	if (plane_pg_connect(&side->pg, url, "", &side->statistics, err) < 0 ||
 		plane_postgres_check_version(&side->pg, err) < 0 ||
-		plane_postgres_check_server(&side->pg, err) < 0)
+		plane_postgres_check_server(&side->pg, false, err) < 0 ||
+		check_not_recovering(&side->pg, err) < 0)
 		return err->code;
 	if (!PQexitPipelineMode(side->pg.connection) ||
 		PQsetnonblocking(side->pg.connection, 0) < 0)

@@ -132,7 +132,8 @@ struct plane_pg_pool {
 	atomic_llong outages; /* how many have ended */
 	/* What is done with each new connection before anybody gets it; NULL: nothing. Set while
 	 * only one thread uses the pool. */
-	int (*on_connected)(struct plane_pg *pg, struct plane_error *err);
+	int (*on_connected)(void *data, struct plane_pg *pg, struct plane_error *err);
+	void *on_connected_data;
 };
 
 /** Connects once, so that a wrong URL is told at once. */

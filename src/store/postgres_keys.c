@@ -12,7 +12,7 @@
 #define NO_RESOURCES ", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL"
 
 /* One statement for both outcomes: who holds the key, with the token stored if it may be used; or
- * the drones that a new backend can be placed on. */
+ * the drones that a new backend can be placed on, and drone 0 while the store recovers. */
 static const char connect_key[] =
 	"WITH held AS MATERIALIZED (SELECT k.tag, k.backend, " PLANE_POSTGRES_KEY_IS_LIVE
 	" AS is_live, b.cluster, b.subdomain, b.static_token, b.status FROM backend_key k JOIN "
@@ -32,7 +32,10 @@ static const char connect_key[] =
 	"= n.controller WHERE d.cluster = $9 AND d.pool = $10 AND d.is_ready AND NOT "
 	"d.is_draining AND d.last_heartbeat_at > now_ms() - CASE WHEN d.is_lease_granted THEN "
 	"$12::bigint ELSE $11 END AND c.is_online AND "
-	"c.last_heartbeat_at > now_ms() - $11 AND NOT EXISTS (SELECT 1 FROM held WHERE is_live)";
+	"c.last_heartbeat_at > now_ms() - $11 AND NOT EXISTS (SELECT 1 FROM held WHERE is_live) "
+	"UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, "
+	"NULL" NO_RESOURCES " FROM meta WHERE name = 'recovering_since' AND NOT EXISTS (SELECT 1 "
+	"FROM held WHERE is_live)";
 
 static void read_held(const PGresult *rows, int row, struct plane_store_connection *connection)
 {
@@ -69,6 +72,10 @@ int plane_postgres_connect(struct plane_store *base, const struct plane_store_co
 	for (int i = 0; i < count; i++) {
 		if (PQgetisnull(rows, i, 8)) {
 			read_held(rows, i, connection);
+			continue;
+		}
+		if (plane_pg_int(rows, i, 8) == 0) {
+			connection->is_recovering = true;
 			continue;
 		}
 		struct plane_store_drone *drone =
@@ -115,12 +122,14 @@ int plane_postgres_keys_renew(struct plane_store *base, const char *const *backe
  * done, so are all spawns that did not see it. */
 static const char spawn_backend[] =
 	"WITH facts AS MATERIALIZED (SELECT now_ms() AS now, nextval('fencing_token') AS fence, "
-	"CASE WHEN is_lease_granted THEN lease_epoch END AS epoch FROM drone WHERE id = $3 AND "
+	"CASE WHEN is_lease_granted THEN lease_epoch END AS epoch, NOT $23::boolean AND EXISTS "
+	"(SELECT 1 FROM meta WHERE name = 'recovering_since') AS must_wait FROM drone WHERE id = "
+	"$3 AND "
 	"NOT is_draining AND CASE WHEN is_lease_granted THEN lease_epoch ELSE 0 END = $20 FOR KEY "
 	"SHARE), "
 	"held AS (INSERT INTO backend_key AS k (namespace, name, tag, backend, drone_id, "
 	"lease_epoch, expires_at, fencing_token) SELECT $4, $5, $6, $1, $3, epoch, now + $7, fence "
-	"FROM facts ON CONFLICT (namespace, name) DO UPDATE SET tag = excluded.tag, backend = "
+	"FROM facts WHERE NOT must_wait ON CONFLICT (namespace, name) DO UPDATE SET tag = excluded.tag, backend = "
 	"excluded.backend, drone_id = excluded.drone_id, lease_epoch = excluded.lease_epoch, "
 	"expires_at = excluded.expires_at, fencing_token = excluded.fencing_token WHERE CASE WHEN "
 	"k.lease_epoch IS NULL THEN k.expires_at <= now_ms() ELSE EXISTS (SELECT 1 FROM drone d "
@@ -140,7 +149,8 @@ static const char spawn_backend[] =
 	"to_jsonb(held.fencing_token))::text FROM held RETURNING message), "
 	"tokens AS (INSERT INTO token (token, secret_token, backend, username, auth, expires_at) "
 	"SELECT $15::text, $16, held.backend, $17, $18, now + $19 FROM held, facts WHERE "
-	"$15::text IS NOT NULL) SELECT now, message, fence FROM facts LEFT JOIN ordered ON true";
+	"$15::text IS NOT NULL) SELECT now, message, fence, must_wait FROM facts LEFT JOIN ordered "
+	"ON true";
 
 static int64_t times_1000(int64_t seconds)
 {
@@ -160,19 +170,21 @@ int plane_postgres_spawn(struct plane_store *base, const struct plane_store_spaw
 	struct plane_drone_order unnumbered = plane_store_spawn_order(spawn);
 	_cleanup_free_ char *order = plane_store_order_text(&unnumbered);
 	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
-		spawn_backend, "ttitttitoottttttttiiii", spawn->backend, spawn->cluster,
+		spawn_backend, "ttitttitoottttttttiiiib", spawn->backend, spawn->cluster,
 		spawn->drone_id, spawn->key_namespace, spawn->key_name, spawn->key_tag,
 		spawn->lease_ms, state, times_1000(spawn->lifetime_limit_seconds),
 		times_1000(spawn->max_idle_seconds), spawn->subdomain, spawn->static_token,
 		spawn->action_id, order, token->token, token->secret_token, token->user, auth,
 		token->lifetime_ms, spawn->lease_epoch, spawn->resources.memory_bytes,
-		spawn->resources.cpu_millis);
+		spawn->resources.cpu_millis, (int)spawn->is_key_new);
 	if (result < 0)
 		return result;
 	if (PQntuples(rows) == 0)
 		return plane_error_set(err, -ESTALE,
 			"drone %lld drains, or its lease is another one",
 			(long long)spawn->drone_id);
+	if (plane_pg_bool(rows, 0, 3))
+		return plane_postgres_recovering(err);
 	if (PQgetisnull(rows, 0, 1))
 		return plane_error_set(err, -EEXIST, "the key is held");
 	*spawned = (struct plane_store_spawned){ .message = plane_pg_text_copy(rows, 0, 1),

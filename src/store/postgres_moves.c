@@ -6,14 +6,16 @@
 #include "store/postgres.h"
 
 /* $1: the refused order, $2: its drone. One that is ordered to end stays: its drone ends it, and
- * the order would be left behind with that one. */
+ * the order would be left behind with that one. One that an earlier server has stored may have been
+ * moved there already. */
 #define REFUSED                                                                                    \
 	"FROM action a JOIN backend b ON b.id = a.backend AND b.drone_id = a.drone_id JOIN "       \
 	"backend_key k ON k.backend = b.id LEFT JOIN drone d ON d.id = k.drone_id WHERE a.id = "   \
 	"$1 "                                                                                      \
 	"AND a.drone_id = $2 AND a.kind = 'spawn' AND a.acked_at IS NULL AND b.status = 10 "       \
 	"AND b.drone_id = $2 AND NOT EXISTS (SELECT 1 FROM action ending WHERE ending.backend = "  \
-	"b.id AND ending.kind <> 'spawn') AND " PLANE_POSTGRES_KEY_IS_LIVE
+	"b.id AND ending.kind <> 'spawn') AND " PLANE_POSTGRES_MAY_START                           \
+	" AND " PLANE_POSTGRES_KEY_IS_LIVE
 
 static int not_pending(const char *action_id, struct plane_error *err)
 {

@@ -78,8 +78,9 @@ int plane_postgres_node_disconnected(
 	struct plane_store *base, int64_t node_id, int64_t connection_id, struct plane_error *err)
 {
 	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
-		"UPDATE node SET controller = NULL WHERE id = $1 AND connection_id = $2", "ii",
-		node_id, connection_id);
+		/* 0: with another server than this one */
+		"UPDATE node SET controller = NULL WHERE id = $1 AND connection_id IN ($2, 0)",
+		"ii", node_id, connection_id);
 }
 
 static void write_numbers(struct plane_buffer *text,

@@ -17,10 +17,10 @@ int plane_postgres_actions_pending(struct plane_store *base, int64_t node_id, si
 	_cleanup_rows_ PGresult *rows = NULL;
 	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
 		"SELECT a.id, a.message FROM action a WHERE a.drone_id = $1 AND a.acked_at IS NULL "
-		"AND (a.kind <> 'spawn' OR EXISTS (SELECT 1 FROM backend_key k LEFT JOIN drone d "
-		"ON "
-		"d.id = k.drone_id WHERE k.backend = a.backend AND " PLANE_POSTGRES_KEY_IS_LIVE
-		")) ORDER BY a.sequence LIMIT $2",
+		"AND (a.kind <> 'spawn' OR (" PLANE_POSTGRES_MAY_START
+		" AND EXISTS (SELECT 1 FROM backend_key k LEFT JOIN drone d ON d.id = k.drone_id "
+		"WHERE k.backend = a.backend AND " PLANE_POSTGRES_KEY_IS_LIVE
+		"))) ORDER BY a.sequence LIMIT $2",
 		"ii", node_id, (int64_t)limit);
 	if (result < 0)
 		return result;

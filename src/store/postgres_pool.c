@@ -119,7 +119,7 @@ static int connect_one(struct plane_pg_pool *pool, struct plane_pg *pg, struct p
 {
 	int result = plane_pg_connect(pg, pool->url, pool->origin, &pool->statistics, err);
 	if (result == 0 && pool->on_connected)
-		result = pool->on_connected(pg, err);
+		result = pool->on_connected(pool->on_connected_data, pg, err);
 	if (result < 0)
 		plane_pg_close(pg);
 	return result;

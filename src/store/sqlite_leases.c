@@ -14,9 +14,8 @@ int plane_sqlite_leases_find(
 	struct plane_store_leases found = { 0 };
 	pthread_mutex_lock(&db->mutex);
 	sqlite3_stmt *row = plane_db_query(db, err,
-		"SELECT drone.id, lease_epoch, lease_renewals, name FROM drone JOIN node USING "
-		"(id) "
-		"WHERE is_lease_granted",
+		"SELECT drone.id, lease_epoch, lease_renewals, name, coalesce(lease_expire_ms, 0) "
+		"FROM drone JOIN node USING (id) WHERE is_lease_granted",
 		"");
 	int result = row ? 0 : err->code;
 	while (row && (result = plane_db_next(db, row, err)) == 1) {
@@ -25,7 +24,8 @@ int plane_sqlite_leases_find(
 		struct plane_store_lease *lease = &found.entries[found.count++];
 		*lease = (struct plane_store_lease){ .drone_id = sqlite3_column_int64(row, 0),
 			.epoch = sqlite3_column_int64(row, 1),
-			.renewals = sqlite3_column_int64(row, 2) };
+			.renewals = sqlite3_column_int64(row, 2),
+			.expire_ms = sqlite3_column_int64(row, 4) };
 		(void)plane_text_copy(lease->drone, sizeof(lease->drone), plane_db_text(row, 3));
 	}
 	pthread_mutex_unlock(&db->mutex);
@@ -50,16 +50,18 @@ static int renew(struct plane_sqlite_store *store, struct plane_store_renewal *r
 		"UPDATE drone SET lease_epoch = CASE WHEN is_lease_granted AND lease_epoch > ?6 "
 		"THEN lease_epoch ELSE max(coalesce(lease_epoch, 0), ?6) + 1 END, lease_renewals = "
 		"lease_renewals + 1, "
-		"is_lease_granted = 1, journal = ?3, last_heartbeat_at = ?4, last_local_time = ?5, "
+		"is_lease_granted = 1, lease_expire_ms = ?17, journal = ?3, last_heartbeat_at = "
+		"?4, last_local_time = ?5, "
 		"(" PLANE_STORE_RESOURCE_COLUMNS ", backend_count) = (?7, ?8, ?9, ?10, ?11, ?12, "
 		"?13, ?14, ?15, ?16) "
 		"WHERE id = ?1 AND CASE WHEN is_lease_granted THEN journal = ?3 AND "
 		"lease_epoch = coalesce(?2, lease_epoch) ELSE ?2 IS NULL END RETURNING lease_epoch",
-		"iotiiioooooooooo", renewal->drone_id, renewal->epoch ? renewal->epoch : -1,
+		"iotiiiooooooooooi", renewal->drone_id, renewal->epoch ? renewal->epoch : -1,
 		renewal->journal, plane_sqlite_now(store), renewal->local_time_ms,
 		renewal->epoch ? renewal->epoch - 1 : renewal->last_epoch, column[0], column[1],
 		column[2], column[3], column[4], column[5], column[6], column[7], column[8],
-		renewal->has_resources ? renewal->resources.backend_count : -1);
+		renewal->has_resources ? renewal->resources.backend_count : -1,
+		renewal->expire_ms);
 	int result = row ? plane_db_next(&store->writer, row, err) : err->code;
 	if (result < 0)
 		return result;

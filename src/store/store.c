@@ -29,6 +29,12 @@ void plane_store_close(struct plane_store *store)
 		store->impl->close(store);
 }
 
+void plane_store_trust_standbys(struct plane_store *store)
+{
+	if (store->impl->trust_standbys)
+		store->impl->trust_standbys(store);
+}
+
 int plane_store_migrate(struct plane_store *store, struct plane_error *err)
 {
 	return store->impl->migrate(store, err);
@@ -104,6 +110,23 @@ int plane_store_leases_find(
 	struct plane_store *store, struct plane_store_leases *leases, struct plane_error *err)
 {
 	return store->impl->leases_find(store, leases, err);
+}
+
+int plane_store_recovery_end(
+	struct plane_store *store, int64_t since_ms, bool *is_over, struct plane_error *err)
+{
+	*is_over = true;
+	return store->impl->recovery_end
+		       ? store->impl->recovery_end(store, since_ms, is_over, err)
+		       : 0;
+}
+
+int plane_store_drone_reconciled(
+	struct plane_store *store, int64_t node_id, int64_t connection_id, struct plane_error *err)
+{
+	return store->impl->drone_reconciled
+		       ? store->impl->drone_reconciled(store, node_id, connection_id, err)
+		       : 0;
 }
 
 int plane_store_leases_renew(struct plane_store *store, struct plane_store_renewal *renewals,

@@ -3,8 +3,9 @@
  * transaction, done or not done as a whole, and may block: pool threads only, any number at once.
  * Functions return 0, or a negative code with `err` filled; outputs are untouched then. -EAGAIN:
  * the database is away or did not answer in time, and later it may; when it went in the middle of a
- * transaction, that may have been done or not. Times are the store's own clock in milliseconds,
- * which only grows: no caller compares it with a clock of its own. */
+ * transaction, that may have been done or not. -EINPROGRESS: the store recovers, see
+ * plane_store_leases. Times are the store's own clock in milliseconds, which only grows: no caller
+ * compares it with a clock of its own. */
 #ifndef PLANE_STORE_STORE_H
 #define PLANE_STORE_STORE_H
 
@@ -31,6 +32,9 @@ struct plane_store;
  */
 struct plane_store *plane_store_open(const char *url, struct plane_error *err);
 void plane_store_close(struct plane_store *store);
+/** Before plane_store_migrate: a standby that takes over has all that was answered, so that a
+ *  failover is nothing to recover from. */
+void plane_store_trust_standbys(struct plane_store *store);
 /** Brings the schema to this version. -ENOTSUP when it was made by a newer one. */
 int plane_store_migrate(struct plane_store *store, struct plane_error *err);
 int plane_store_ping(struct plane_store *store, struct plane_error *err);
@@ -146,11 +150,19 @@ void plane_store_members_finish(struct plane_store_members *members);
 /** A lease that a drone holds. The pair of numbers never comes twice, and grows. */
 struct plane_store_lease {
 	int64_t drone_id, epoch, renewals;
+	int64_t expire_ms; /* what the last renewal said; 0: nothing */
 	char drone[PLANE_NAME_SIZE];
 };
 struct plane_store_leases {
 	/** Differs after another database has taken over, which may not know the last renewals. */
 	int64_t incarnation;
+	/**
+	 * Not 0: another server than before was found at this time, and may have forgotten which
+	 * backends run. Until plane_store_recovery_end no key that is not held is given to anybody,
+	 * and orders to start backends that are older stay where they are.
+	 */
+	int64_t recovering_since_ms;
+	bool has_key_leases; /* there are drones, of late, that lease their keys one by one */
 	size_t count;
 	struct plane_store_lease *entries;
 };
@@ -158,6 +170,16 @@ struct plane_store_leases {
 int plane_store_leases_find(
 	struct plane_store *store, struct plane_store_leases *leases, struct plane_error *err);
 void plane_store_leases_finish(struct plane_store_leases *leases);
+/**
+ * Ends the recovery that began at `since_ms`, once each drone that holds a lease is reconciled.
+ * `*is_over` is false when one is not. That all other leases are over is for the caller to know.
+ */
+int plane_store_recovery_end(
+	struct plane_store *store, int64_t since_ms, bool *is_over, struct plane_error *err);
+/** The drone has told on this connection all that it runs, and the store knows all of it. Nothing
+ *  happens when the connection is not the one that was registered last, with this server. */
+int plane_store_drone_reconciled(
+	struct plane_store *store, int64_t node_id, int64_t connection_id, struct plane_error *err);
 
 enum plane_store_renewal_result {
 	PLANE_RENEWAL_GRANTED, /* `epoch` is held, and nobody breaks it before it expires anew */
@@ -170,6 +192,7 @@ struct plane_store_renewal {
 	int64_t last_epoch;    /* a new one is greater than this, the greatest that it knows */
 	const char *journal;   /* tells processes of the same name apart */
 	int64_t local_time_ms; /* the drone's clock */
+	int64_t expire_ms;     /* when granted: nobody may break it before so long from now */
 	bool has_resources;    /* else it does not tell them */
 	struct plane_drone_resources resources;
 	enum plane_store_renewal_result result; /* filled in */
@@ -220,6 +243,7 @@ struct plane_store_connect {
 struct plane_store_connection {
 	struct plane_store_held_key key;
 	bool has_token;                   /* the token was stored */
+	bool is_recovering;               /* the store is, and the key is not held */
 	struct plane_store_drones drones; /* none when the key is held by a live backend */
 };
 /**
@@ -258,6 +282,7 @@ struct plane_store_spawn {
 	const char *backend, *cluster;
 	int64_t drone_id;
 	const char *key_name, *key_namespace, *key_tag;
+	bool is_key_new;                       /* made for this backend: nobody can hold it */
 	int64_t lifetime_limit_seconds;        /* -1: none */
 	int64_t max_idle_seconds;              /* -1: none */
 	const char *subdomain;                 /* NULL for none */
@@ -280,7 +305,8 @@ struct plane_store_spawned {
  * Stores backend, key, first state, token and the order to start it, with a fencing token greater
  * than any before. -EEXIST when the key is held and its lease live, or the backend's name is taken.
  * A key whose lease is over is taken over. -ESTALE when the drone's lease is another one by now, or
- * it is draining: once plane_store_drone_drain has returned, it gets nothing more.
+ * it is draining: once plane_store_drone_drain has returned, it gets nothing more. -EINPROGRESS
+ * while the store recovers, unless the key is new.
  */
 int plane_store_spawn(struct plane_store *store, const struct plane_store_spawn *spawn,
 	struct plane_store_spawned *spawned, struct plane_error *err);
@@ -292,7 +318,7 @@ struct plane_store_refused {
 	int64_t *tried; /* drones that the backend was ordered from, the one that refused too */
 };
 /** -ENOENT when nothing is to be done: the order is not pending, its backend not scheduled, or
- *  ordered to end. */
+ *  ordered to end; or the store recovers, and the order, which is older, comes again later. */
 int plane_store_refused_find(struct plane_store *store, int64_t drone_id, const char *action_id,
 	struct plane_store_refused *refused, struct plane_error *err);
 void plane_store_refused_finish(struct plane_store_refused *refused);
@@ -425,7 +451,8 @@ struct plane_store_actions {
 		char *message; /* owned */
 	} * entries;           /* oldest first */
 };
-/** Orders not acknowledged yet. A spawn whose lease has expired is none of them. */
+/** Orders not acknowledged yet. A spawn whose lease has expired is none of them, and none that is
+ *  older than the server while the store recovers. */
 int plane_store_actions_pending(struct plane_store *store, int64_t node_id, size_t limit,
 	struct plane_store_actions *actions, struct plane_error *err);
 void plane_store_actions_finish(struct plane_store_actions *actions);

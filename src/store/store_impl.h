@@ -7,6 +7,8 @@
 
 struct plane_store_impl {
 	void (*close)(struct plane_store *store);
+	/* NULL where there are none */
+	void (*trust_standbys)(struct plane_store *store);
 	int (*migrate)(struct plane_store *store, struct plane_error *err);
 	int (*ping)(struct plane_store *store, struct plane_error *err);
 	int (*sync)(struct plane_store *store, struct plane_error *err);
@@ -33,6 +35,11 @@ struct plane_store_impl {
 		const struct plane_store_member_filter *filter, struct plane_store_members *members,
 		struct plane_error *err);
 	int (*leases_find)(struct plane_store *store, struct plane_store_leases *leases,
+		struct plane_error *err);
+	/* both NULL where no other server can take over */
+	int (*recovery_end)(struct plane_store *store, int64_t since_ms, bool *is_over,
+		struct plane_error *err);
+	int (*drone_reconciled)(struct plane_store *store, int64_t node_id, int64_t connection_id,
 		struct plane_error *err);
 	int (*leases_renew)(struct plane_store *store, struct plane_store_renewal *renewals,
 		size_t count, struct plane_error *err);

@@ -53,6 +53,8 @@ static void apply(struct plane_controller_config *config, const char *flag, cons
 		config->allowed_hosts = value;
 	else if (strcmp(flag, "--insecure-no-auth") == 0)
 		config->is_insecure = strcmp(value, "yes") == 0;
+	else if (strcmp(flag, "--synchronous-standbys") == 0)
+		config->are_standbys_synchronous = strcmp(value, "yes") == 0;
 	else if (strcmp(flag, "--id") == 0)
 		config->id = value;
 	else if (strcmp(flag, "--grace-ms") == 0)

@@ -12,6 +12,7 @@ import time
 import pytest
 
 import inventory
+from postgres import Postgres, Standby
 from roles import Role
 from serve import BUILD, PLANE, free_port, request, wait_until
 
@@ -35,14 +36,14 @@ class Here:
 class Site:
     """A controller and drones, which share the directories of keys."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, db=None):
         self.directory, self.here, self.port = directory, Here(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.keys = directory / "keys"
         self.keys.mkdir()
         self.drones = {}
         self.controller = Role(self.here, directory, "controller", [
-            "controller", "--db", f"sqlite:{directory}/controller.db", "--port", self.port,
+            "controller", "--db", db or f"sqlite:{directory}/controller.db", "--port", self.port,
             "--lease-seconds", LEASE_SECONDS])
 
     def add_drone(self, name, place=None):
@@ -212,6 +213,40 @@ def test_a_restored_store_has_backends_ended_that_it_does_not_know(site):
     assert site.status(ended["backend_id"]) == "ready"
     site.end(ended)
     assert site.run("ended")["backend_id"] != ended["backend_id"]
+
+
+@pytest.fixture
+def servers():
+    with Postgres() as primary, Standby(primary) as standby:
+        yield primary, standby
+
+
+def test_what_a_standby_has_forgotten_has_ended_before_its_key_is_given_away(tmp_path, servers):
+    primary, standby = servers
+    site = Site(tmp_path, standby.urls())
+    site.controller.start()
+    drone = site.add_drone("first").start()
+    kept = site.run("kept")
+    standby.wait_caught_up()
+    standby.stop_receiving()
+    forgotten = site.run("forgotten")
+    primary.kill()
+    standby.promote()
+    answers, failed_over_at = [], time.monotonic()
+
+    def given_again():
+        answers.append(site.connect("forgotten"))
+        return answers[-1].status == 200
+    wait_until(given_again, 30, "the key")
+    assert time.monotonic() - failed_over_at > LEASE_SECONDS
+    assert answers[-1].json()["spawned"] and answers[-1].json()["backend_id"] != forgotten["backend_id"]
+    kinds = {answer.json()["kind"] for answer in answers[:-1]}
+    assert "DatabaseRecovering" in kinds and kinds <= {"DatabaseRecovering", "DatabaseError"}
+    again = site.run("forgotten")
+    assert site.starts("forgotten") == [forgotten["backend_id"], again["backend_id"]]
+    assert "does not know it any more" in drone.log_text()
+    assert site.run("kept")["backend_id"] == kept["backend_id"] and site.starts("kept") == [kept["backend_id"]]
+    site.stop()
 
 
 def is_locked(path):

@@ -233,6 +233,22 @@ static int leases_find(
 	return 0;
 }
 
+static int recovery_end(
+	struct plane_store *store, int64_t since_ms, bool *is_over, struct plane_error *err)
+{
+	bool over = false;
+	CALL(store, err, plane_store_recovery_end(inner, since_ms, &over, err), NOTHING);
+	*is_over = over;
+	return 0;
+}
+
+static int drone_reconciled(
+	struct plane_store *store, int64_t node_id, int64_t connection_id, struct plane_error *err)
+{
+	CALL(store, err, plane_store_drone_reconciled(inner, node_id, connection_id, err), NOTHING);
+	return 0;
+}
+
 static int leases_renew(struct plane_store *store, struct plane_store_renewal *renewals,
 	size_t count, struct plane_error *err)
 {
@@ -617,6 +633,8 @@ static const struct plane_store_impl remote_store = {
 	.drone_drain = drone_drain,
 	.member_list = member_list,
 	.leases_find = leases_find,
+	.recovery_end = recovery_end,
+	.drone_reconciled = drone_reconciled,
 	.leases_renew = leases_renew,
 	.lease_break = lease_break,
 	.connect = connect_key,

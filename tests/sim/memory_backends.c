@@ -171,7 +171,8 @@ int memory_actions_pending(struct plane_store *store, int64_t node_id, size_t li
 		const struct memory_key *key = action->backend->key;
 		if (found.count == limit)
 			break;
-		if (strcmp(action->kind, "spawn") == 0 && !(key && memory_key_is_live(key, now_ms)))
+		if (strcmp(action->kind, "spawn") == 0 &&
+			(action->must_wait || !(key && memory_key_is_live(key, now_ms))))
 			continue;
 		found.entries =
 			plane_realloc(found.entries, (found.count + 1) * sizeof(found.entries[0]));

@@ -30,7 +30,8 @@ struct memory_node {
 	bool is_drone, is_ready, is_draining, is_lease_granted;
 	int64_t heartbeat_at; /* 0: none */
 	int64_t local_time_ms;
-	int64_t lease_epoch, lease_renewals;
+	int64_t lease_epoch, lease_renewals, lease_expire_ms;
+	bool is_unreconciled;
 	bool has_broken;                 /* backends of an epoch before */
 	struct memory_backend *backends; /* that have not ended */
 	int64_t backend_count;
@@ -75,6 +76,7 @@ struct memory_action {
 	struct memory_node *drone;
 	const char *kind; /* "spawn", "soft", "hard" */
 	char *message;
+	bool must_wait;                    /* until the store has recovered */
 	struct memory_action *prev, *next; /* of the drone */
 	struct memory_action *of_backend_prev, *of_backend_next;
 	UT_hash_handle hh;
@@ -125,6 +127,7 @@ struct memory_database {
 	pthread_mutex_t mutex;
 	struct memory_clock clock;
 	int64_t last_ms; /* the store's time never goes back */
+	int64_t recovering_since; /* 0: it does not */
 	int64_t incarnation, last_fencing_token, last_node_id, last_connection_id, last_origin;
 	enum memory_fault fault;
 	struct memory_controller *controllers;
@@ -191,6 +194,8 @@ MEMORY_FUNCTION(drone_heartbeat);
 MEMORY_FUNCTION(drone_drain);
 MEMORY_FUNCTION(member_list);
 MEMORY_FUNCTION(leases_find);
+MEMORY_FUNCTION(recovery_end);
+MEMORY_FUNCTION(drone_reconciled);
 MEMORY_FUNCTION(leases_renew);
 MEMORY_FUNCTION(lease_break);
 MEMORY_FUNCTION(connect);

@@ -68,6 +68,7 @@ int memory_connect(struct plane_store *store, const struct plane_store_connect *
 			return memory_end(database, result);
 		found.has_token = true;
 	}
+	found.is_recovering = !held->is_live && database->recovering_since;
 	if (!held->is_live && request->cluster)
 		memory_drones_eligible(database, request, &found.drones);
 	*connection = found;
@@ -260,6 +261,8 @@ static int check_spawn(struct memory_database *database, const struct plane_stor
 	if (check_drone(database, memory_node_by_id(database, spawn->drone_id), spawn->lease_epoch,
 		    err) < 0)
 		return err->code;
+	if (database->recovering_since && !spawn->is_key_new)
+		return plane_error_set(err, -EINPROGRESS, "the store recovers");
 	if (memory_backend_by_name(database, spawn->backend))
 		return plane_error_set(err, -EEXIST, "there is a backend of this name");
 	if (key && memory_key_is_live(key, memory_now(database)) &&
@@ -370,7 +373,7 @@ static struct memory_action *find_refused(
 	if (!action || action->drone->id != drone_id || action->backend->drone != action->drone ||
 		strcmp(action->kind, "spawn") != 0 ||
 		memory_status(action->backend) != PLANE_SCHEDULED || !action->backend->key ||
-		action->backend->is_end_ordered ||
+		action->backend->is_end_ordered || action->must_wait ||
 		!memory_key_is_live(action->backend->key, memory_now(database)))
 		return NULL;
 	return action;

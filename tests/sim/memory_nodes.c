@@ -98,7 +98,7 @@ int memory_node_disconnected(
 	struct memory_database *database = memory_begin(store);
 	struct memory_node *node = memory_node_by_id(database, node_id);
 	(void)err;
-	if (node && node->connection_id == connection_id)
+	if (node && (node->connection_id == connection_id || node->connection_id == 0))
 		free(STEAL(node->controller));
 	return memory_end(database, 0);
 }
@@ -198,6 +198,12 @@ void memory_drones_eligible(struct memory_database *database,
 
 /* ---- leases of drones ---- */
 
+static bool has_key_leases(const struct memory_node *node)
+{
+	return node->is_drone && !node->is_lease_granted &&
+	       (node->heartbeat_at || (node->lease_epoch == 0 && node->controller));
+}
+
 int memory_leases_find(
 	struct plane_store *store, struct plane_store_leases *leases, struct plane_error *err)
 {
@@ -205,15 +211,18 @@ int memory_leases_find(
 	struct memory_node *node, *next;
 	(void)err;
 	*leases = (struct plane_store_leases){ .incarnation = database->incarnation,
+		.recovering_since_ms = database->recovering_since,
 		.entries = plane_alloc_zero(
 			HASH_COUNT(database->nodes) + 1, sizeof(leases->entries[0])) };
 	HASH_ITER (hh, database->nodes, node, next) {
+		leases->has_key_leases |= database->recovering_since && has_key_leases(node);
 		if (!node->is_lease_granted)
 			continue;
 		struct plane_store_lease *lease = &leases->entries[leases->count++];
 		*lease = (struct plane_store_lease){ .drone_id = node->id,
 			.epoch = node->lease_epoch,
-			.renewals = node->lease_renewals };
+			.renewals = node->lease_renewals,
+			.expire_ms = node->lease_expire_ms };
 		(void)plane_text_copy(lease->drone, sizeof(lease->drone), node->name);
 	}
 	return memory_end(database, 0);
@@ -246,6 +255,7 @@ static void renew(struct memory_database *database, struct plane_store_renewal *
 	}
 	node->is_lease_granted = true;
 	node->lease_renewals++;
+	node->lease_expire_ms = renewal->expire_ms;
 	node->heartbeat_at = memory_now(database);
 	node->local_time_ms = renewal->local_time_ms;
 	node->has_resources = renewal->has_resources;
@@ -264,6 +274,36 @@ int memory_leases_renew(struct plane_store *store, struct plane_store_renewal *r
 	(void)err;
 	for (size_t i = 0; i < count; i++)
 		renew(database, &renewals[i]);
+	return memory_end(database, 0);
+}
+
+int memory_drone_reconciled(
+	struct plane_store *store, int64_t node_id, int64_t connection_id, struct plane_error *err)
+{
+	struct memory_database *database = memory_begin(store);
+	struct memory_node *node = memory_node_by_id(database, node_id);
+	(void)err;
+	if (node && node->connection_id == connection_id)
+		node->is_unreconciled = false;
+	return memory_end(database, 0);
+}
+
+int memory_recovery_end(
+	struct plane_store *store, int64_t since_ms, bool *is_over, struct plane_error *err)
+{
+	struct memory_database *database = memory_begin(store);
+	struct memory_node *node, *next_node;
+	struct memory_action *action, *next_action;
+	(void)err;
+	*is_over = true;
+	HASH_ITER (hh, database->nodes, node, next_node)
+		if (node->is_lease_granted && node->is_unreconciled)
+			*is_over = false;
+	if (!*is_over || database->recovering_since != since_ms)
+		return memory_end(database, 0);
+	database->recovering_since = 0;
+	HASH_ITER (hh, database->actions, action, next_action)
+		action->must_wait = false;
 	return memory_end(database, 0);
 }
 

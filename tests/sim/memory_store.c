@@ -242,7 +242,20 @@ struct memory_database *memory_database_create(const struct memory_clock *clock)
 
 void memory_database_fail_over(struct memory_database *database)
 {
+	struct memory_node *node, *next_node;
+	struct memory_action *action, *next_action;
+	pthread_mutex_lock(&database->mutex);
 	database->incarnation++;
+	database->recovering_since = memory_now(database);
+	HASH_ITER (hh, database->nodes, node, next_node) {
+		if (!node->is_drone)
+			continue;
+		node->is_unreconciled = true;
+		node->connection_id = 0;
+	}
+	HASH_ITER (hh, database->actions, action, next_action)
+		action->must_wait = true;
+	pthread_mutex_unlock(&database->mutex);
 }
 
 void memory_database_set_fault(struct memory_database *database, enum memory_fault fault)
@@ -323,6 +336,8 @@ static const struct plane_store_impl implementation = {
 	.drone_drain = memory_drone_drain,
 	.member_list = memory_member_list,
 	.leases_find = memory_leases_find,
+	.recovery_end = memory_recovery_end,
+	.drone_reconciled = memory_drone_reconciled,
 	.leases_renew = memory_leases_renew,
 	.lease_break = memory_lease_break,
 	.connect = memory_connect,

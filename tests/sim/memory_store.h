@@ -18,7 +18,8 @@ struct memory_clock {
 struct memory_database *memory_database_create(const struct memory_clock *clock);
 /** After all stores on it are closed. NULL is fine. */
 void memory_database_destroy(struct memory_database *database);
-/** Another server has taken over, with another clock perhaps: leases are watched from anew. */
+/** Another server has taken over, with another clock perhaps: leases are watched from anew, and the
+ *  store recovers. */
 void memory_database_fail_over(struct memory_database *database);
 
 /** Thread-safe as any store. Never fails. */

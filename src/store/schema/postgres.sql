@@ -11,7 +11,10 @@ CREATE TABLE meta (
   value bigint NOT NULL
 );
 COMMENT ON TABLE meta IS 'Facts about this database.';
-COMMENT ON COLUMN meta.name IS 'schema_version; system_identifier and timeline: which server it was last.';
+COMMENT ON COLUMN meta.name IS
+  'schema_version. system_identifier, timeline and meta_oid: which server it was last, and which restored '
+  'copy of this table. While it recovers from having become another one: recovering_since, when that was '
+  'seen; recovering_after, the greatest sequence of an order then.';
 COMMENT ON COLUMN meta.value IS 'The value of it.';
 INSERT INTO meta VALUES ('schema_version', 1);
 
@@ -66,6 +69,8 @@ CREATE TABLE drone (
   lease_epoch bigint,
   lease_renewals bigint NOT NULL DEFAULT 0,
   is_lease_granted boolean NOT NULL DEFAULT false,
+  lease_expire_ms bigint,
+  is_reconciled boolean NOT NULL DEFAULT true,
   journal text,
   memory_total_bytes bigint,
   memory_allocatable_bytes bigint,
@@ -91,6 +96,11 @@ COMMENT ON COLUMN drone.lease_epoch IS
 COMMENT ON COLUMN drone.lease_renewals IS
   'Grows with each renewal: a controller that sees the same number for long breaks the lease.';
 COMMENT ON COLUMN drone.is_lease_granted IS 'The drone holds the present epoch: not broken since.';
+COMMENT ON COLUMN drone.lease_expire_ms IS
+  'How long nobody may break the lease after the last renewal: what its controller said; NULL: nothing.';
+COMMENT ON COLUMN drone.is_reconciled IS
+  'False from when the server became another one until the drone has told all that it runs and all of it '
+  'was known here.';
 COMMENT ON COLUMN drone.journal IS
   'Which journal the lease was granted to: another process of the same name has another one.';
 COMMENT ON COLUMN drone.memory_total_bytes IS

@@ -82,6 +82,18 @@ static void leases_of_drones_scale(void **state)
 	assert_int_equal(plane_lease_constants_check(&constants, "lease", NULL), 0);
 }
 
+/* A drone that another controller gave 48 s still has them after a renewal that gives it 8 s. */
+static void a_renewal_counts_until_the_drone_has_ended_by_all_it_was_told(void **state)
+{
+	struct plane_lease_constants constants = plane_lease_constants_scale(10000);
+	(void)state;
+	assert_int_equal(plane_lease_expiry_after(&constants, 0), 10000);
+	assert_int_equal(plane_lease_expiry_after(&constants, 8000), 10000);
+	assert_int_equal(plane_lease_expiry_after(&constants, 8001), 10001);
+	assert_int_equal(plane_lease_expiry_after(&constants, 48000), 50000);
+	assert_true(plane_lease_expiry_after(&constants, INT64_MAX) > 50000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -93,6 +105,8 @@ int main(void)
 		cmocka_unit_test(absurd_clocks_do_not_overflow),
 		cmocka_unit_test(constants_must_be_in_order_and_end_before_the_expiry),
 		cmocka_unit_test(leases_of_drones_scale),
+		cmocka_unit_test(
+			a_renewal_counts_until_the_drone_has_ended_by_all_it_was_told),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -69,6 +69,25 @@ static void each_change_begins_it_anew(void **state)
 	assert_int_equal(observe(28999), 2);
 }
 
+/* By a controller whose leases last longer, or by one that counts as another one does. */
+static void what_the_last_renewal_said_is_waited_for(void **state)
+{
+	(void)state;
+	set(0, 1, 3, 40);
+	set(1, 2, 3, 40);
+	seen[0].expire_ms = EXPIRE_MS + 5000;
+	seen[1].expire_ms = EXPIRE_MS - 5000;
+	assert_int_equal(observe(0), 0);
+	assert_int_equal(observe(9999), 0);
+	assert_int_equal(observe(10000), 1);
+	assert_int_equal(expired[0].drone_id, 2);
+	assert_int_equal(observe(14999), 1);
+	assert_int_equal(observe(15000), 2);
+	set(0, 1, 3, 41); /* less by now */
+	assert_int_equal(observe(16000), 1);
+	assert_int_equal(observe(26000), 2);
+}
+
 static void a_controller_that_begins_gives_all_their_whole_time(void **state)
 {
 	(void)state;
@@ -125,6 +144,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			a_lease_that_stays_the_same_expires, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(each_change_begins_it_anew, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			what_the_last_renewal_said_is_waited_for, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			a_controller_that_begins_gives_all_their_whole_time, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(

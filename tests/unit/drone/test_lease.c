@@ -148,6 +148,33 @@ static void an_answer_that_was_overtaken_shortens_nothing(void **state)
 	assert_int_equal(plane_drone_lease_step(&lease, 8999), PLANE_LEASE_HOLD);
 }
 
+/* The first answers are of a controller whose leases last six times as long. */
+static void a_later_answer_counts_also_when_it_gives_less(void **state)
+{
+	struct plane_drone_lease lease = { 0 };
+	struct plane_deadlines longer = { 13000, 37000, 49000 };
+	int64_t broken = 0;
+	(void)state;
+	assert_int_equal(plane_drone_lease_hard_in_ms(&lease, 1000), 0);
+	assert_int_equal(plane_drone_lease_answer(&lease, 5, 1000, &longer, &broken),
+		PLANE_DRONE_LEASE_BEGUN);
+	assert_int_equal(plane_drone_lease_hard_in_ms(&lease, 11000), 38000);
+	assert_int_equal(grant(&lease, 5, 11000), PLANE_DRONE_LEASE_EXTENDED);
+	assert_int_equal(plane_drone_lease_interval_ms(&lease), 2000);
+	/* a shim may not have looked since */
+	assert_int_equal(plane_drone_lease_hard_in_ms(&lease, 11000), 38000);
+	assert_int_equal(grant(&lease, 5, 39000), PLANE_DRONE_LEASE_EXTENDED);
+	assert_int_equal(plane_drone_lease_hard_in_ms(&lease, 41000), 8000);
+	assert_int_equal(grant(&lease, 5, 42000), PLANE_DRONE_LEASE_EXTENDED);
+	assert_int_equal(plane_drone_lease_hard_in_ms(&lease, 42000), 8000);
+	assert_int_equal(plane_drone_lease_step(&lease, 50000), PLANE_LEASE_HARD_STOP);
+	assert_int_equal(plane_drone_lease_hard_in_ms(&lease, 50000), 0);
+	assert_int_equal(plane_drone_lease_answer(&lease, 5, 51000, NULL, &broken),
+		PLANE_DRONE_LEASE_BROKEN);
+	assert_int_equal(grant(&lease, 6, 52000), PLANE_DRONE_LEASE_BEGUN);
+	assert_int_equal(plane_drone_lease_hard_in_ms(&lease, 52000), 8000);
+}
+
 static void a_broken_epoch_is_over_at_once_and_never_comes_back(void **state)
 {
 	struct plane_drone_lease lease = held();
@@ -233,6 +260,7 @@ int main(void)
 		cmocka_unit_test(an_unanswered_request_makes_later_ones_no_rarer),
 		cmocka_unit_test(backends_of_a_drone_stop_by_its_own_clock),
 		cmocka_unit_test(an_answer_that_was_overtaken_shortens_nothing),
+		cmocka_unit_test(a_later_answer_counts_also_when_it_gives_less),
 		cmocka_unit_test(a_broken_epoch_is_over_at_once_and_never_comes_back),
 		cmocka_unit_test(as_long_as_there_is_none_to_be_had_it_asks_on),
 		cmocka_unit_test(more_room_is_told_early_but_not_while_an_answer_is_awaited),

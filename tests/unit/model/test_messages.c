@@ -61,6 +61,9 @@ static const char *const drone_messages[] = {
 	"{\"RenewLease\":{\"epoch\":null,\"last_epoch\":0,\"journal\":\"jo-x\",\"local_time\":1}}",
 	"{\"Inventory\":{\"backends\":{\"ba-one\":4,\"ba-two\":null}}}",
 	"{\"Inventory\":{\"backends\":{}}}",
+	"{\"Inventory\":{\"backends\":{\"ba-one\":4},\"has_more\":true}}",
+	"{\"RenewLease\":{\"epoch\":7,\"last_epoch\":7,\"journal\":\"jo-x\",\"local_time\":1,"
+	"\"hard_in_ms\":8000}}",
 	"{\"RenewLease\":{\"epoch\":7,\"last_epoch\":7,\"journal\":\"jo-x\",\"local_time\":1,"
 	"\"resources\":{\"memory_total_bytes\":1,\"memory_allocatable_bytes\":2,"
 	"\"memory_reserved_bytes\":3,\"memory_available_bytes\":4,\"cpu_total_millis\":5,"

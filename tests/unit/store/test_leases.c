@@ -1,8 +1,8 @@
 /* Leases of whole drones, through the interface of the store: the same cases on a file of SQLite
  * on a PostgreSQL that the program starts, and on the store in memory. None of them depends on a
  * clock. */
-#include "../cmocka_all.h"
 #include "postgres_server.h"
+#include "store_cases.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -10,187 +10,39 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
-#include "base/clock.h"
-#include "base/file.h"
 #include "base/json.h"
-#include "sim/memory_store.h"
 #include "sqlite_schema.h"
 #include "store/sqlite.h"
-#include "store/store.h"
 
-#define LONG_MS 3600000 /* nothing here takes so long */
-
-enum implementation { SQLITE, POSTGRES, MEMORY };
-
-static enum implementation implementation;
-static struct memory_database *database;
-static char directory[64];
-static struct plane_store *store;
 static struct plane_error err;
 static int64_t drone, other;
-
-static char *file_url(void)
-{
-	return plane_strdupf("sqlite:%s/db", directory);
-}
-
-static void open_store(void)
-{
-	_cleanup_free_ char *file = file_url();
-	store = implementation == MEMORY
-			? memory_store_open(database)
-			: plane_store_open(
-				  implementation == POSTGRES ? postgres_server_url() : file, &err);
-	if (!store || plane_store_migrate(store, &err) < 0)
-		fail_msg("%s", err.message);
-}
-
-static int64_t now_ms(void *data)
-{
-	(void)data;
-	return plane_clock_realtime_ms();
-}
-
-static int64_t connect_drone_as(const char *name, bool has_lease)
-{
-	struct plane_store_node node = { .kind = PLANE_NODE_DRONE,
-		.has_lease = has_lease,
-		.name = name,
-		.cluster = "c:1",
-		.controller = "co-a",
-		.pool = "" };
-	int64_t id, connection;
-	assert_int_equal(plane_store_node_connected(store, &node, &id, &connection, &err), 0);
-	return id;
-}
-
-static int64_t connect_drone(const char *name)
-{
-	return connect_drone_as(name, false);
-}
 
 static int set_up(void **state)
 {
 	(void)state;
-	strcpy(directory, "/tmp/plane-leases-XXXXXX");
-	assert_non_null(mkdtemp(directory));
-	if (implementation == MEMORY)
-		database = memory_database_create(&(struct memory_clock){ now_ms, NULL });
-	if (implementation == POSTGRES)
-		postgres_server_run("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
-	open_store();
-	assert_int_equal(plane_store_controller_heartbeat(store, "co-a", &err), 0);
+	set_up_store();
 	drone = connect_drone("dr-a");
 	other = connect_drone("dr-b");
 	return 0;
 }
 
-static int tear_down(void **state)
-{
-	(void)state;
-	plane_store_close(store);
-	if (implementation == MEMORY)
-		memory_database_destroy(database);
-	return plane_file_remove_tree(directory, NULL);
-}
-
-static struct plane_store_renewal ask(int64_t id, int64_t epoch, const char *journal)
-{
-	struct plane_store_renewal renewal = { .drone_id = id,
-		.epoch = epoch,
-		.last_epoch = epoch,
-		.journal = journal,
-		.local_time_ms = 77 };
-	if (plane_store_leases_renew(store, &renewal, 1, &err) < 0)
-		fail_msg("%s", err.message);
-	return renewal;
-}
-
-static int64_t granted(int64_t id, int64_t epoch, const char *journal)
-{
-	struct plane_store_renewal renewal = ask(id, epoch, journal);
-	assert_int_equal(renewal.result, PLANE_RENEWAL_GRANTED);
-	return renewal.epoch;
-}
-
-/* The lease of the drone as it is; zeros when none is held. */
-static struct plane_store_lease lease_of(int64_t id)
-{
-	struct plane_store_leases leases = { 0 };
-	struct plane_store_lease found = { 0 };
-	assert_int_equal(plane_store_leases_find(store, &leases, &err), 0);
-	for (size_t i = 0; i < leases.count; i++)
-		if (leases.entries[i].drone_id == id)
-			found = leases.entries[i];
-	plane_store_leases_finish(&leases);
-	return found;
-}
-
-static bool break_lease(const struct plane_store_lease *lease)
-{
-	bool is_broken = false;
-	assert_int_equal(plane_store_lease_break(store, lease, &is_broken, &err), 0);
-	return is_broken;
-}
-
 static int spawn(const char *backend, const char *key, int64_t id, int64_t epoch)
 {
-	_cleanup_json_ json_t *executable = json_pack("{s:s}", "image", "echo");
-	_cleanup_free_ char *action = plane_strdupf("ak-%s", backend);
 	struct plane_store_spawned spawned = { 0 };
-	struct plane_error local = { 0 };
-	struct plane_store_spawn order = { .backend = backend,
-		.cluster = "c:1",
-		.drone_id = id,
-		.key_name = key,
-		.key_namespace = "",
-		.key_tag = "t",
-		.lifetime_limit_seconds = -1,
-		.max_idle_seconds = -1,
-		.action_id = action,
-		.executable = executable,
-		.lease_epoch = epoch,
-		.lease_ms = 1 };
-	int result = plane_store_spawn(store, &order, &spawned, &local);
+	int result = spawn_as((struct plane_store_spawn){ .backend = backend,
+				      .key_name = key,
+				      .drone_id = id,
+				      .lease_epoch = epoch,
+				      .lease_ms = 1 },
+		&spawned);
 	_cleanup_free_ char *message = spawned.message;
 	if (result == 0) {
-		_cleanup_json_ json_t *json = plane_json_parse(message, strlen(message), &local);
+		_cleanup_json_ json_t *json = plane_json_parse(message, strlen(message), &err);
 		struct plane_drone_order read;
-		assert_int_equal(plane_drone_order_read(json, &read, &local), 0);
+		assert_int_equal(plane_drone_order_read(json, &read, &err), 0);
 		assert_int_equal(read.epoch, epoch);
 	}
 	return result;
-}
-
-static struct plane_store_connection look(const char *key, int64_t lease_healthy_ms)
-{
-	struct plane_store_connect request = { .key_namespace = "",
-		.key_name = key,
-		.key_tag = "t",
-		.cluster = "c:1",
-		.pool = "",
-		.healthy_ms = LONG_MS,
-		.lease_healthy_ms = lease_healthy_ms };
-	struct plane_store_connection found = { 0 };
-	if (plane_store_connect(store, &request, &found, &err) < 0)
-		fail_msg("%s", err.message);
-	return found;
-}
-
-static bool is_live(const char *key)
-{
-	struct plane_store_connection found = look(key, LONG_MS);
-	plane_store_drones_finish(&found.drones);
-	return found.key.is_found && found.key.is_live;
-}
-
-static size_t pending(int64_t id)
-{
-	struct plane_store_actions actions = { 0 };
-	assert_int_equal(plane_store_actions_pending(store, id, 10, &actions, &err), 0);
-	size_t count = actions.count;
-	plane_store_actions_finish(&actions);
-	return count;
 }
 
 static void a_lease_begins_is_renewed_and_numbered(void **state)
@@ -207,6 +59,18 @@ static void a_lease_begins_is_renewed_and_numbered(void **state)
 	assert_int_equal(second.epoch, epoch);
 	assert_true(second.renewals > first.renewals);
 	assert_int_equal(lease_of(other).epoch, 0);
+}
+
+static void what_a_renewal_says_of_its_end_is_kept(void **state)
+{
+	struct plane_store_renewal renewal = { .drone_id = drone, .journal = "jo-1" };
+	(void)state;
+	renewal.expire_ms = 60000;
+	assert_int_equal(plane_store_leases_renew(store, &renewal, 1, &err), 0);
+	assert_int_equal(lease_of(drone).expire_ms, 60000);
+	renewal.expire_ms = 10000;
+	assert_int_equal(plane_store_leases_renew(store, &renewal, 1, &err), 0);
+	assert_int_equal(lease_of(drone).expire_ms, 10000);
 }
 
 static bool is_known(const char *backend, int64_t epoch, int64_t id)
@@ -377,12 +241,12 @@ static void only_drones_that_renew_get_backends(void **state)
 static void a_drone_that_comes_again_under_its_lease_gets_backends_at_once(void **state)
 {
 	(void)state;
-	assert_int_equal(connect_drone_as("dr-a", true), drone);
+	assert_int_equal(connect_drone_as("dr-a", true, NULL), drone);
 	struct plane_store_connection found = look("k", LONG_MS);
 	assert_int_equal(found.drones.count, 0); /* it has none */
 	plane_store_drones_finish(&found.drones);
 	int64_t epoch = granted(drone, 0, "jo-1");
-	assert_int_equal(connect_drone_as("dr-a", true), drone);
+	assert_int_equal(connect_drone_as("dr-a", true, NULL), drone);
 	found = look("k", LONG_MS);
 	assert_int_equal(found.drones.count, 1);
 	assert_int_equal(found.drones.entries[0].lease_epoch, epoch);
@@ -391,7 +255,7 @@ static void a_drone_that_comes_again_under_its_lease_gets_backends_at_once(void 
 	assert_int_equal(spawn("b1", "k", drone, epoch), 0);
 	struct plane_store_lease seen = lease_of(drone);
 	assert_true(break_lease(&seen));
-	assert_int_equal(connect_drone_as("dr-a", true), drone);
+	assert_int_equal(connect_drone_as("dr-a", true, NULL), drone);
 	found = look("other", LONG_MS);
 	assert_int_equal(found.drones.count, 0);
 	plane_store_drones_finish(&found.drones);
@@ -464,7 +328,7 @@ static void leases_outlive_the_process(void **state)
 static void a_file_of_version_1_is_brought_up_to_date(void **state)
 {
 	struct plane_db old = { 0 };
-	_cleanup_free_ char *path = plane_strdupf("%s/old", directory);
+	_cleanup_free_ char *path = plane_strdupf("%s/old", store_directory);
 	_cleanup_free_ char *url = plane_strdupf("sqlite:%s", path);
 	bool is_renewed = false;
 	(void)state;
@@ -507,10 +371,11 @@ static void a_file_of_version_1_is_brought_up_to_date(void **state)
 	assert_int_equal(plane_store_migrate(store, &err), 0); /* nothing more to do */
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down_store)
 
 #define COMMON                                                                                     \
 	TEST(a_lease_begins_is_renewed_and_numbered),                                              \
+		TEST(what_a_renewal_says_of_its_end_is_kept),                                      \
 		TEST(many_are_renewed_at_once_each_by_its_own_right),                              \
 		TEST(what_a_drone_runs_is_known_by_its_drone_and_epoch_until_it_has_ended),        \
 		TEST(another_journal_has_no_part_in_a_lease),                                      \

@@ -1,63 +1,19 @@
 /* The lists of store/store.h on each implementation: filters, order, pages. */
-#include "../cmocka_all.h"
 #include "postgres_server.h"
+#include "store_cases.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
-#include "base/cleanup.h"
-#include "base/clock.h"
 #include "base/json.h"
-#include "sim/memory_store.h"
-#include "store/store.h"
 
-enum implementation { SQLITE, POSTGRES, MEMORY };
-
-static enum implementation implementation;
-static struct memory_database *database;
-static char directory[64];
-static struct plane_store *store;
 static struct plane_error err;
-
-static int64_t now_ms(void *data)
-{
-	(void)data;
-	return plane_clock_realtime_ms();
-}
 
 static int set_up(void **state)
 {
-	char url[96];
-	snprintf(directory, sizeof(directory), "/tmp/plane-lists-XXXXXX");
-	assert_non_null(mkdtemp(directory));
-	snprintf(url, sizeof(url), "sqlite:%s/db", directory);
-	if (implementation == MEMORY)
-		database = memory_database_create(&(struct memory_clock){ now_ms, NULL });
-	if (implementation == POSTGRES)
-		postgres_server_run("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
-	store = implementation == MEMORY
-			? memory_store_open(database)
-			: plane_store_open(
-				  implementation == POSTGRES ? postgres_server_url() : url, &err);
-	if (!store || plane_store_migrate(store, &err) < 0)
-		fail_msg("%s", err.message);
-	assert_int_equal(plane_store_controller_heartbeat(store, "co-a", &err), 0);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	static const char *const names[] = { "db", "db-wal", "db-shm" };
-	plane_store_close(store);
-	if (implementation == MEMORY)
-		memory_database_destroy(database);
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		_cleanup_free_ char *path = plane_strdupf("%s/%s", directory, names[i]);
-		(void)unlink(path); /* only SQLite has them */
-	}
-	assert_int_equal(rmdir(directory), 0);
+	(void)state;
+	set_up_store();
 	return 0;
 }
 
@@ -356,7 +312,7 @@ static void a_listed_key_says_who_holds_it_and_how_long(void **state)
 	plane_store_key_list_finish(&list);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down_store)
 
 int main(void)
 {

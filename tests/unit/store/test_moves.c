@@ -1,8 +1,8 @@
 /* What drones report, draining, and backends that are refused and moved, through the interface of
  * the store: the same cases on a file of SQLite, on a PostgreSQL that the program starts, and on
  * the store in memory. */
-#include "../cmocka_all.h"
 #include "postgres_server.h"
+#include "store_cases.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -13,83 +13,21 @@
 
 #include <libpq-fe.h>
 
-#include "base/alloc.h"
-#include "base/clock.h"
-#include "base/file.h"
 #include "base/json.h"
-#include "sim/memory_store.h"
-#include "store/store.h"
 
-#define LONG_MS 3600000 /* nothing here takes so long */
 #define MIB (INT64_C(1) << 20)
 
-enum implementation { SQLITE, POSTGRES, MEMORY };
-
-static enum implementation implementation;
-static struct memory_database *database;
-static char directory[64];
-static struct plane_store *store;
 static struct plane_error err;
 static int64_t drone, other, third;
-
-static char *file_url(void)
-{
-	return plane_strdupf("sqlite:%s/db", directory);
-}
-
-static void open_store(void)
-{
-	_cleanup_free_ char *file = file_url();
-	store = implementation == MEMORY
-			? memory_store_open(database)
-			: plane_store_open(
-				  implementation == POSTGRES ? postgres_server_url() : file, &err);
-	if (!store || plane_store_migrate(store, &err) < 0)
-		fail_msg("%s", err.message);
-}
-
-static int64_t now_ms(void *data)
-{
-	(void)data;
-	return plane_clock_realtime_ms();
-}
-
-static int64_t connect_drone(const char *name)
-{
-	struct plane_store_node node = { .kind = PLANE_NODE_DRONE,
-		.name = name,
-		.cluster = "c:1",
-		.controller = "co-a",
-		.pool = "" };
-	int64_t id, connection;
-	assert_int_equal(plane_store_node_connected(store, &node, &id, &connection, &err), 0);
-	return id;
-}
 
 static int set_up(void **state)
 {
 	(void)state;
-	strcpy(directory, "/tmp/plane-moves-XXXXXX");
-	assert_non_null(mkdtemp(directory));
-	if (implementation == MEMORY)
-		database = memory_database_create(&(struct memory_clock){ now_ms, NULL });
-	if (implementation == POSTGRES)
-		postgres_server_run("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
-	open_store();
-	assert_int_equal(plane_store_controller_heartbeat(store, "co-a", &err), 0);
+	set_up_store();
 	drone = connect_drone("dr-a");
 	other = connect_drone("dr-b");
 	third = connect_drone("dr-c");
 	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	plane_store_close(store);
-	if (implementation == MEMORY)
-		memory_database_destroy(database);
-	return plane_file_remove_tree(directory, NULL);
 }
 
 static const struct plane_drone_resources report = {
@@ -122,29 +60,20 @@ static int64_t renew(int64_t id, int64_t epoch, const struct plane_drone_resourc
 static int spawn(
 	const char *backend, int64_t id, int64_t epoch, struct plane_store_spawned *spawned)
 {
-	_cleanup_json_ json_t *executable = json_pack("{s:s}", "image", "echo");
-	_cleanup_free_ char *action = plane_strdupf("ak-%s", backend);
-	struct plane_error local;
+	_cleanup_json_ json_t *auth = json_object();
 	struct plane_store_token token = { .token = backend,
 		.secret_token = "s",
 		.backend = backend,
-		.auth = executable,
+		.auth = auth,
 		.lifetime_ms = LONG_MS };
-	struct plane_store_spawn order = { .backend = backend,
-		.cluster = "c:1",
-		.drone_id = id,
-		.key_name = backend,
-		.key_namespace = "",
-		.key_tag = "t",
-		.lifetime_limit_seconds = -1,
-		.max_idle_seconds = -1,
-		.token = &token,
-		.action_id = action,
-		.executable = executable,
-		.resources = { 64 * MIB, 500 },
-		.lease_epoch = epoch,
-		.lease_ms = LONG_MS };
-	return plane_store_spawn(store, &order, spawned, &local);
+	return spawn_as((struct plane_store_spawn){ .backend = backend,
+				.key_name = backend,
+				.drone_id = id,
+				.token = &token,
+				.resources = { 64 * MIB, 500 },
+				.lease_epoch = epoch,
+				.lease_ms = LONG_MS },
+		spawned);
 }
 
 static int64_t spawned_token(const char *backend, int64_t id, int64_t epoch)
@@ -168,30 +97,13 @@ static void drain(int64_t id, bool is_draining)
 
 static struct plane_store_drone candidate(int64_t id)
 {
-	struct plane_store_connect look = { .key_namespace = "",
-		.key_tag = "",
-		.cluster = "c:1",
-		.pool = "",
-		.healthy_ms = LONG_MS,
-		.lease_healthy_ms = LONG_MS };
-	struct plane_store_connection found = { 0 };
+	struct plane_store_connection found = look(NULL, LONG_MS);
 	struct plane_store_drone one = { 0 };
-	if (plane_store_connect(store, &look, &found, &err) < 0)
-		fail_msg("%s", err.message);
 	for (size_t i = 0; i < found.drones.count; i++)
 		if (found.drones.entries[i].id == id)
 			one = found.drones.entries[i];
 	plane_store_drones_finish(&found.drones);
 	return one;
-}
-
-static size_t pending(int64_t id)
-{
-	struct plane_store_actions actions = { 0 };
-	assert_int_equal(plane_store_actions_pending(store, id, 10, &actions, &err), 0);
-	size_t count = actions.count;
-	plane_store_actions_finish(&actions);
-	return count;
 }
 
 static int refused_find(int64_t id, const char *action)
@@ -223,14 +135,6 @@ static int move(int64_t from, const char *refused_action, int64_t to, int64_t ep
 	result = plane_store_move(store, &asked, spawned, &local);
 	plane_store_refused_finish(&refused);
 	return result;
-}
-
-static bool reports(int64_t id, const char *backend, enum plane_backend_status status)
-{
-	struct plane_backend_state state = { .status = status };
-	struct plane_store_report told = { .backend = backend, .state = &state };
-	assert_int_equal(plane_store_backend_update(store, id, &told, 1, &err), 0);
-	return told.is_changed;
 }
 
 static void what_a_drone_reports_is_what_placement_and_lists_read(void **state)
@@ -526,7 +430,7 @@ static void a_drain_waits_for_spawns_that_did_not_see_it_and_renewals_do_not(voi
 	PQfinish(looking);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down_store)
 
 #define COMMON                                                                                     \
 	TEST(what_a_drone_reports_is_what_placement_and_lists_read),                               \

@@ -54,6 +54,7 @@ static int64_t spawn(const char *backend)
 		.key_name = backend,
 		.key_namespace = "",
 		.key_tag = "",
+		.is_key_new = true, /* also of another server */
 		.lifetime_limit_seconds = -1,
 		.max_idle_seconds = -1,
 		.action_id = action,
