@@ -38,10 +38,10 @@ class Holder(Drone):
         super().__init__(ws, name)
         self.journal, self.epoch, self.last_epoch, self.task = journal, None, 0, None
 
-    async def ask(self, local_time=1_000_000):
+    async def ask(self, local_time=1_000_000, **more):
         await self.send({"RenewLease": {
             "epoch": self.epoch, "last_epoch": self.last_epoch, "journal": self.journal,
-            "local_time": local_time}})
+            "local_time": local_time, **more}})
         answer = await self.expect("LeaseResponse")
         assert answer.pop("local_time") == local_time
         if answer["deadlines"]:
@@ -172,6 +172,49 @@ def test_a_drone_that_renews_keeps_its_keys_over_its_own_and_the_controllers_res
     run(story())
 
 
+async def is_kept_for(controller, made, since, seconds):
+    """The key is given to another drone, and not before; the time is that of the last request."""
+    async with holder(controller, "dr-two", "jo-two") as other:
+        await other.take()
+        async with holding(other):
+            _, second = await until_spawned_again(controller, "k", made["backend_id"])
+            assert time.monotonic() - since > seconds and second["drone"] == "dr-two"
+
+
+def test_a_controller_with_shorter_leases_waits_for_what_another_one_has_granted(controller):
+    long_ms = 3 * LEASE_MS
+
+    async def story():
+        loop = asyncio.get_running_loop()
+        controller.flags[1] = str(long_ms)
+        await loop.run_in_executor(None, controller.restart)
+        async with holder(controller) as lost:
+            since = time.monotonic()
+            await lost.ask()
+            made = (await controller.aconnect()).json()
+            await lost.action()
+        controller.flags[1] = str(LEASE_MS)
+        await loop.run_in_executor(None, controller.restart)
+        await is_kept_for(controller, made, since, long_ms / 1000)
+
+    run(story())
+
+
+def test_what_a_drone_may_still_run_by_an_earlier_answer_counts(controller):
+    hard_ms = 2 * LEASE_MS
+
+    async def story():
+        async with holder(controller) as lost:
+            await lost.ask()
+            made = (await controller.aconnect()).json()
+            await lost.action()
+            since = time.monotonic()
+            await lost.ask(hard_in_ms=hard_ms)
+            await is_kept_for(controller, made, since, (hard_ms + LEASE_MS / 5) / 1000)
+
+    run(story())
+
+
 async def until_spawned_again_or_none(controller, first):
     """As above, but there is no other drone: until the key is held by nobody."""
     start = time.monotonic()
@@ -249,7 +292,7 @@ def test_what_is_no_request_for_a_lease_is_skipped(controller):
     async def story():
         async with holder(controller) as drone:
             good = {"epoch": None, "last_epoch": 0, "journal": "jo-one", "local_time": 1}
-            for bad in ({"epoch": 0}, {"epoch": "1"}, {"epoch": -1}, {"last_epoch": -1},
+            for bad in ({"hard_in_ms": -1}, {"hard_in_ms": "1"}, {"epoch": 0}, {"epoch": "1"}, {"epoch": -1}, {"last_epoch": -1},
                         {"last_epoch": None}, {"journal": None}, {"journal": 5},
                         {"journal": "x" * 256}, {"local_time": None}):
                 await drone.send({"RenewLease": good | bad})

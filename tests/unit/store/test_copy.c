@@ -1,6 +1,6 @@
 /* store/copy.c: what a copy of a store must keep, from each kind of store to each, and when it is
  * refused. */
-#include "../cmocka_all.h"
+#include "copy_cases.h"
 #include "postgres_server.h"
 
 #include <errno.h>
@@ -12,142 +12,12 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/json.h"
-#include "store/copy_side.h"
 #include "store/postgres.h"
 #include "store/sqlite.h"
-#include "store/store.h"
 
 #define ROWS 7
-#define STORES 3 /* that a case may have of each kind */
 
-static char directory[64];
-static int64_t sqlite_ms; /* the clock of all SQLite stores */
-static const char *boot_id;
 static struct plane_error err;
-
-static int64_t fake_clock(void *data)
-{
-	return sqlite_ms;
-}
-
-static struct plane_store_clock the_clock(void)
-{
-	return (struct plane_store_clock){ fake_clock, fake_clock, boot_id, NULL };
-}
-
-static const char *sqlite_path(int number)
-{
-	static char path[96];
-	snprintf(path, sizeof(path), "%s/db%d", directory, number);
-	return path;
-}
-
-static const char *postgres_url(int number)
-{
-	static char url[200];
-	const char *first = postgres_server_url(), *name = strstr(first, "/postgres?");
-	snprintf(url, sizeof(url), "%.*s/copy%d%s", (int)(name - first), first, number,
-		strchr(name, '?'));
-	return url;
-}
-
-static void run_on(int number, const char *sql)
-{
-	PGconn *connection = PQconnectdb(postgres_url(number));
-	PGresult *result = PQexec(connection, sql);
-	ExecStatusType status = PQresultStatus(result);
-	if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
-		fail_msg("%s: %s", sql, PQerrorMessage(connection));
-	PQclear(result);
-	PQfinish(connection);
-}
-
-static int set_up(void **state)
-{
-	snprintf(directory, sizeof(directory), "/tmp/plane-copy-XXXXXX");
-	assert_non_null(mkdtemp(directory));
-	sqlite_ms = 4000000000000; /* far ahead of the machine's: nobody's tokens follow that */
-	boot_id = "boot-1";
-	for (int i = 0; i < STORES; i++) {
-		char sql[64];
-		snprintf(sql, sizeof(sql), "DROP DATABASE IF EXISTS copy%d", i);
-		postgres_server_run(sql);
-		snprintf(sql, sizeof(sql), "CREATE DATABASE copy%d", i);
-		postgres_server_run(sql);
-	}
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	static const char *const suffixes[] = { "", "-wal", "-shm" };
-	for (int i = 0; i < STORES; i++) {
-		for (int j = 0; j < 3; j++) {
-			_cleanup_free_ char *file =
-				plane_strdupf("%s%s", sqlite_path(i), suffixes[j]);
-			(void)unlink(file); /* not each case has each */
-		}
-	}
-	assert_int_equal(rmdir(directory), 0);
-	return 0;
-}
-
-static struct plane_store *open_sqlite(int number)
-{
-	struct plane_store_clock clock = the_clock();
-	struct plane_store *store = plane_sqlite_store_open(sqlite_path(number), &clock, &err);
-	if (!store || plane_store_migrate(store, &err) < 0)
-		fail_msg("%s", err.message);
-	return store;
-}
-
-static struct plane_store *open_postgres(int number)
-{
-	struct plane_store *store = plane_store_open(postgres_url(number), &err);
-	if (!store || plane_store_migrate(store, &err) < 0)
-		fail_msg("%s", err.message);
-	return store;
-}
-
-/* Stores are named by a letter and a number: s0, p1. */
-static struct plane_copy_side *try_side(const char *name, bool is_target)
-{
-	struct plane_store_clock clock = the_clock();
-	int number = name[1] - '0';
-	return name[0] == 's' ? plane_sqlite_copy_open(sqlite_path(number), &clock, is_target, &err)
-			      : plane_postgres_copy_open(postgres_url(number), is_target, &err);
-}
-
-static struct plane_copy_side *side(const char *name, bool is_target)
-{
-	struct plane_copy_side *opened = try_side(name, is_target);
-	if (!opened)
-		fail_msg("%s: %s", name, err.message);
-	return opened;
-}
-
-static struct plane_store *open_store(const char *name)
-{
-	return name[0] == 's' ? open_sqlite(name[1] - '0') : open_postgres(name[1] - '0');
-}
-
-static int try_copy(const char *from_name, const char *to_name, struct plane_store_copied *copied)
-{
-	struct plane_copy_side *from = try_side(from_name, false);
-	struct plane_copy_side *to = from ? try_side(to_name, true) : NULL;
-	int result = to ? plane_copy_run(from, to, copied, &err) : err.code;
-	plane_copy_side_close(to);
-	plane_copy_side_close(from);
-	return result;
-}
-
-static struct plane_store_copied copy(const char *from, const char *to)
-{
-	struct plane_store_copied copied;
-	if (try_copy(from, to, &copied) < 0)
-		fail_msg("copy %s to %s: %s", from, to, err.message);
-	return copied;
-}
 
 /* ---- the schemas ---- */
 
@@ -588,7 +458,7 @@ static void tokens_of_a_forgotten_backend_are_left_behind(void **state)
 static void refused(const char *from, const char *to, int code, const char *told)
 {
 	struct plane_store_copied copied;
-	assert_int_equal(try_copy(from, to, &copied), code);
+	assert_int_equal(try_copy(from, to, &copied, &err), code);
 	if (!strstr(err.message, told))
 		fail_msg("\"%s\" does not say \"%s\"", err.message, told);
 }
@@ -630,6 +500,16 @@ static void a_store_with_a_controller_that_was_heard_of_is_refused(void **state)
 	assert_int_equal(plane_store_controller_heartbeat(store, "co-a", &err), 0);
 	stop(store);
 	(void)copy("p0", "s1");
+}
+
+static void a_source_that_may_have_forgotten_backends_is_refused(void **state)
+{
+	plane_store_close(open_postgres(0));
+	run_on(0, "UPDATE meta SET value = 7 WHERE name = 'system_identifier'");
+	refused("p0", "s0", -EBUSY, "failed over or restored");
+	refused("p0", "s0", -EBUSY, "failed over or restored");
+	run_on(0, "DELETE FROM meta WHERE name LIKE 'recovering%'");
+	(void)copy("p0", "s0");
 }
 
 static void a_target_with_rows_is_refused_and_left_as_it_is(void **state)
@@ -698,7 +578,7 @@ static void a_row_that_the_target_refuses_is_told_and_nothing_is_copied(void **s
 	plane_copy_side_close(to);
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up_copy, tear_down_copy)
 
 int main(void)
 {
@@ -717,6 +597,7 @@ int main(void)
 		CASE(a_store_that_somebody_has_open_is_refused),
 		CASE(no_controller_can_open_a_store_that_is_copied),
 		CASE(a_store_with_a_controller_that_was_heard_of_is_refused),
+		CASE(a_source_that_may_have_forgotten_backends_is_refused),
 		CASE(a_target_with_rows_is_refused_and_left_as_it_is),
 		CASE(a_source_of_another_version_is_refused),
 		CASE(a_file_that_is_looked_at_is_refused),
