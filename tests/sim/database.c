@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "invariants.h"
 #include "sim.h"
 #include "store/postgres.h"
 #include "store/sqlite.h"
@@ -56,11 +57,11 @@ void sim_database_set_slow(bool is_slow)
 	database.is_slow = is_slow;
 }
 
-void sim_database_fail_over(int64_t clock_jump_ms)
+void sim_database_fail_over(int64_t clock_jump_ms, int64_t forget_ms)
 {
 	database.down_since = sim_now();
 	database.clock_offset_ms += clock_jump_ms;
-	memory_database_fail_over(database.memory);
+	memory_database_fail_over(database.memory, forget_ms, sim_check_forgotten);
 }
 
 static bool is_cut_off(int machine)

@@ -228,8 +228,9 @@ static void fail_over(void)
 	int64_t jump_ms = sim_between(-20000, forward_ms);
 	if (jump_ms > 0)
 		last_jump_at = sim_now();
-	sim_trace("the database fails over");
-	sim_database_fail_over(jump_ms);
+	int64_t forget_ms = sim_chance(700) ? sim_between(10, 5000) : 0;
+	sim_trace("the database fails over, and forgets %lld ms", (long long)forget_ms);
+	sim_database_fail_over(jump_ms, forget_ms);
 }
 
 /* A drone of the original becomes one of ours, or the other way, in the same place; it may find
@@ -306,7 +307,7 @@ static void go_wrong(void *data)
 		{ slow_network, 6 },
 		{ outage, 6 },
 		{ slow_database, 6 },
-		{ fail_over, 3 },
+		{ fail_over, 5 },
 		{ exchange_one, 5 },
 	};
 	unsigned total = 0, index = 0;

@@ -147,21 +147,31 @@ void sim_check_store(void)
 	memory_database_each(sim_database(), check_progress, NULL);
 }
 
-struct ordered {
+struct named {
 	char backend[PLANE_NAME_SIZE];
 	UT_hash_handle hh;
 };
-static struct ordered *must_end;
+static struct named *must_end, *forgotten;
+
+static void add_once(struct named **set, const char *backend)
+{
+	struct named *named = NULL;
+	HASH_FIND_STR(*set, backend, named);
+	if (named)
+		return;
+	named = PLANE_NEW(struct named);
+	(void)plane_text_copy(named->backend, sizeof(named->backend), backend);
+	HASH_ADD_STR(*set, backend, named);
+}
 
 void sim_check_must_end(const char *backend)
 {
-	struct ordered *ordered = NULL;
-	HASH_FIND_STR(must_end, backend, ordered);
-	if (ordered)
-		return;
-	ordered = PLANE_NEW(struct ordered);
-	(void)plane_text_copy(ordered->backend, sizeof(ordered->backend), backend);
-	HASH_ADD_STR(must_end, backend, ordered);
+	add_once(&must_end, backend);
+}
+
+void sim_check_forgotten(const char *backend)
+{
+	add_once(&forgotten, backend);
 }
 
 /* ---- draining ---- */
@@ -252,7 +262,7 @@ static void check_agreement(void *data, const struct memory_seen_backend *backen
 
 void sim_check_ends(void)
 {
-	struct ordered *ordered, *next;
+	struct named *ordered, *next;
 	struct memory_seen_backend known;
 	HASH_ITER (hh, must_end, ordered, next)
 		if (memory_database_find(sim_database(), ordered->backend, &known) &&
@@ -264,13 +274,17 @@ void sim_check_ends(void)
 void sim_check_rest(void)
 {
 	struct started *started, *next;
+	struct named *ordered = NULL;
 	struct memory_seen_backend known;
 	sim_check_ends();
 	memory_database_each(sim_database(), check_agreement, NULL);
-	HASH_ITER (hh, all_started, started, next)
-		if (!memory_database_find(sim_database(), started->backend, &known))
+	HASH_ITER (hh, all_started, started, next) {
+		HASH_FIND_STR(forgotten, started->backend, ordered);
+		if (!memory_database_find(sim_database(), started->backend, &known) &&
+			(!ordered || sim_runtime_is_running(started->backend)))
 			sim_fail("%s was started, and the store knows nothing of it",
 				started->backend);
+	}
 }
 
 static void check_ended(void *data, const struct memory_seen_backend *backend)

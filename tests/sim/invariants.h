@@ -8,6 +8,8 @@
 
 /** A request for a key's link goes there now. */
 void sim_check_route(const char *key, const char *address);
+/** The store has forgotten it: at rest it must have ended. */
+void sim_check_forgotten(const char *backend);
 /** Somebody was told that the backend is going to end: at rest it must have. */
 void sim_check_must_end(const char *backend);
 /** It was answered that the drone drains; or that is taken back. */

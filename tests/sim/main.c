@@ -45,6 +45,7 @@ static const struct {
 	[SIM_MUTANT_SHORT_HISTORY] = { "short-history", 100 },
 	[SIM_MUTANT_KEPT_REVOKED] = { "kept-revoked", 100 },
 	[SIM_MUTANT_UNTOLD_REVOCATIONS] = { "untold-revocations", 200 },
+	[SIM_MUTANT_NO_RECOVERY] = { "no-recovery", 400 },
 };
 
 /* Killed processes leave their memory behind, as they do in truth. */

@@ -240,13 +240,32 @@ struct memory_database *memory_database_create(const struct memory_clock *clock)
 	return database;
 }
 
-void memory_database_fail_over(struct memory_database *database)
+/* One that ends is known by its order to end, which came later. */
+static void forget(
+	struct memory_database *database, int64_t since_ms, memory_forgotten_fn forgotten)
+{
+	struct memory_backend *backend, *next;
+	HASH_ITER (hh, database->backends, backend, next) {
+		if (backend->created_at < since_ms || memory_status(backend) >= PLANE_TERMINATING ||
+			backend->is_end_ordered)
+			continue;
+		if (forgotten)
+			forgotten(backend->name);
+		memory_free_backend(database, backend);
+	}
+}
+
+void memory_database_fail_over(
+	struct memory_database *database, int64_t forget_ms, memory_forgotten_fn forgotten)
 {
 	struct memory_node *node, *next_node;
 	struct memory_action *action, *next_action;
 	pthread_mutex_lock(&database->mutex);
 	database->incarnation++;
-	database->recovering_since = memory_now(database);
+	if (forget_ms)
+		forget(database, memory_now(database) - forget_ms, forgotten);
+	database->recovering_since =
+		database->fault == MEMORY_FAULT_NO_RECOVERY ? 0 : memory_now(database);
 	HASH_ITER (hh, database->nodes, node, next_node) {
 		if (!node->is_drone)
 			continue;
@@ -254,7 +273,7 @@ void memory_database_fail_over(struct memory_database *database)
 		node->connection_id = 0;
 	}
 	HASH_ITER (hh, database->actions, action, next_action)
-		action->must_wait = true;
+		action->must_wait = database->recovering_since != 0;
 	pthread_mutex_unlock(&database->mutex);
 }
 

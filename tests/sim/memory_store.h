@@ -18,9 +18,13 @@ struct memory_clock {
 struct memory_database *memory_database_create(const struct memory_clock *clock);
 /** After all stores on it are closed. NULL is fine. */
 void memory_database_destroy(struct memory_database *database);
-/** Another server has taken over, with another clock perhaps: leases are watched from anew, and the
- *  store recovers. */
-void memory_database_fail_over(struct memory_database *database);
+/** What is called with the names of backends that were forgotten; NULL: nobody wants to know. */
+typedef void (*memory_forgotten_fn)(const char *backend);
+/** Another server has taken over, with another clock perhaps, which does not know the backends that
+ *  were started in the last `forget_ms` and run: leases are watched from anew, and the store
+ *  recovers. */
+void memory_database_fail_over(
+	struct memory_database *database, int64_t forget_ms, memory_forgotten_fn forgotten);
 
 /** Thread-safe as any store. Never fails. */
 struct plane_store *memory_store_open(struct memory_database *database);
@@ -58,6 +62,7 @@ enum memory_fault {
 	MEMORY_FAULT_SHORT_HISTORY, /* a backend's history is its last state */
 	MEMORY_FAULT_KEEP_REVOKED,  /* revoked tokens stay */
 	MEMORY_FAULT_UNTOLD_REVOCATIONS, /* who asks for revocations hears of none */
+	MEMORY_FAULT_NO_RECOVERY,   /* nothing waits for what was forgotten */
 };
 void memory_database_set_fault(struct memory_database *database, enum memory_fault fault);
 

@@ -159,7 +159,7 @@ void sim_database_set_down(bool is_down);
 void sim_database_set_slow(bool is_slow);
 /** Can be reached from a machine, and is not slow. */
 bool sim_database_is_settled(int machine);
-void sim_database_fail_over(int64_t clock_jump_ms);
+void sim_database_fail_over(int64_t clock_jump_ms, int64_t forget_ms);
 void sim_database_process_died(struct sim_process *process);
 
 /* ---- answers that are streams: streams.c ---- */
@@ -226,6 +226,7 @@ enum sim_mutant {
 	SIM_MUTANT_SHORT_HISTORY,
 	SIM_MUTANT_KEPT_REVOKED,
 	SIM_MUTANT_UNTOLD_REVOCATIONS,
+	SIM_MUTANT_NO_RECOVERY,
 	SIM_MUTANT_COUNT,
 };
 

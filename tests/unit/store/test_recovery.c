@@ -38,7 +38,7 @@ static void close_all_connections(void)
 static void fail_over(void)
 {
 	if (implementation == MEMORY) {
-		memory_database_fail_over(database);
+		memory_database_fail_over(database, 0, NULL);
 		return;
 	}
 	postgres_server_run("UPDATE meta SET value = value + 1 WHERE name = 'timeline'");
