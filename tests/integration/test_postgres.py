@@ -143,18 +143,19 @@ def counter(controller, name):
 
 
 def test_a_held_key_takes_one_round_trip_and_a_new_one_two(server, tmp_path):
+    """The controller has work of its own, now and then in the middle of a connect: the least counts."""
     async def story():
         with controller_on(server.url(), tmp_path) as controller:
+            async def round_trips(key):
+                before = counter(controller, "plane_store_round_trips_total")
+                assert (await controller.aconnect(key)).status == 200
+                return counter(controller, "plane_store_round_trips_total") - before
+
             async with drone(controller) as dr:
-                before = counter(controller, "plane_store_round_trips_total")
-                await controller.aconnect("k")
-                spawned = counter(controller, "plane_store_round_trips_total")
-                assert spawned - before == 2
-                await dr.action(ack=False)
-                before = counter(controller, "plane_store_round_trips_total")
-                for _ in range(5):
-                    await controller.aconnect("k")
-                assert counter(controller, "plane_store_round_trips_total") - before == 5
+                assert min([await round_trips(f"k{number}") for number in range(8)]) == 2
+                for _ in range(8):
+                    await dr.action()
+                assert min([await round_trips("k0") for _ in range(8)]) == 1
 
     run(story())
 
