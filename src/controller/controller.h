@@ -12,8 +12,8 @@
 struct plane_controller_config {
 	const char *db_url; /* "sqlite:PATH" or "postgres://...": as plane_store_open takes it */
 	bool are_standbys_synchronous; /* its own: a failover forgets nothing */
-	const char *listen; /* "ip:port"; port 0: chosen by the kernel */
-	const char *controller_url;  /* in answers (`status_url`); NULL: from the bound address */
+	const char *listen;            /* "ip:port"; port 0: chosen by the kernel */
+	const char *controller_url;    /* in answers (`status_url`); NULL: from the bound address */
 	const char *advertise_url;   /* under which other controllers reach it; NULL: they do not */
 	const char *default_cluster; /* NULL: none */
 	const char *forward_auth;    /* URL; NULL: none */

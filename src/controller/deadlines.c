@@ -67,10 +67,8 @@ struct plane_deadlines plane_deadlines_after(
 	};
 }
 
-int64_t plane_lease_expiry_after(
-	const struct plane_lease_constants *constants, int64_t hard_in_ms)
+int64_t plane_lease_expiry_after(const struct plane_lease_constants *constants, int64_t hard_in_ms)
 {
-	int64_t other_ms =
-		clamp(hard_in_ms) + constants->expire_ms - constants->hard_terminate_ms;
+	int64_t other_ms = clamp(hard_in_ms) + constants->expire_ms - constants->hard_terminate_ms;
 	return other_ms > constants->expire_ms ? other_ms : constants->expire_ms;
 }

@@ -48,7 +48,6 @@ struct plane_deadlines plane_deadlines_after(
  * clock for as long as these constants leave between the two. `hard_in_ms`: how long the drone goes
  * on without this renewal, which is longer when another controller gave it more.
  */
-int64_t plane_lease_expiry_after(
-	const struct plane_lease_constants *constants, int64_t hard_in_ms);
+int64_t plane_lease_expiry_after(const struct plane_lease_constants *constants, int64_t hard_in_ms);
 
 #endif

@@ -41,13 +41,13 @@ struct plane_controller {
 	struct plane_follower *follower; /* NULL: the store is not shared */
 	struct plane_drone_registry *drones;
 	struct plane_placements *placements;
-	struct plane_lease_watch *watch; /* one thread at a time */
-	int64_t store_incarnation;       /* as the last round saw it; 0: none was */
-	struct plane_recovery recovery;  /* one thread at a time, as the watch */
+	struct plane_lease_watch *watch;  /* one thread at a time */
+	int64_t store_incarnation;        /* as the last round saw it; 0: none was */
+	struct plane_recovery recovery;   /* one thread at a time, as the watch */
 	atomic_llong recovery_ends_at_ms; /* boot clock; at the earliest. 0: the store is whole */
-	atomic_bool is_store_changed;    /* since the loop has looked */
-	struct plane_forward_auth *auth; /* NULL: nobody else is asked */
-	struct plane_access *access;     /* NULL: everybody may */
+	atomic_bool is_store_changed;     /* since the loop has looked */
+	struct plane_forward_auth *auth;  /* NULL: nobody else is asked */
+	struct plane_access *access;      /* NULL: everybody may */
 	struct plane_metrics metrics;
 	struct plane_usage *usage;
 	uv_async_t usage_wake; /* drones are to be asked */

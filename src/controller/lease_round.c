@@ -56,8 +56,8 @@ static bool break_lease(struct plane_controller *controller, const struct plane_
 
 /* What runs that the store does not know is told to end by the controllers that its drones connect
  * to, or ends by itself: only then are keys given away that seem to be free. */
-static void recover(
-	struct plane_controller *controller, const struct plane_store_leases *leases, int64_t now_ms)
+static void recover(struct plane_controller *controller, const struct plane_store_leases *leases,
+	int64_t now_ms)
 {
 	struct plane_recovery *recovery = &controller->recovery;
 	struct plane_error err = { 0 };

@@ -18,8 +18,9 @@ void plane_lease_watch_destroy(struct plane_lease_watch *watch);
  * Takes all granted leases as the store has them. `now_ms` is this controller's clock, which goes
  * on through suspension, read after the store's answer came: what is in the answer was so before.
  * Those that have been the same (epoch and renewals) for `expire_ms`, or for what their last
- * renewal said if that is longer, are to be broken: their rows are copied to `expired`, which has room for all; returns how many. They are named again in the
- * next round if they are still the same then.
+ * renewal said if that is longer, are to be broken: their rows are copied to `expired`, which has
+ * room for all; returns how many. They are named again in the next round if they are still the same
+ * then.
  *
  * A lease counts as seen first whenever it differs at all, and all of them when the store's
  * `incarnation` does: a database that took over from another one may have lost the last renewals.

@@ -13,9 +13,9 @@ struct listing {
 static void send_part(struct listing *listing, bool has_more)
 {
 	_cleanup_json_ json_t *backends = STEAL(listing->backends);
-	struct plane_drone_message message = { .kind = PLANE_DRONE_INVENTORY,
-		.inventory = backends,
-		.has_more = has_more };
+	struct plane_drone_message message = {
+		.kind = PLANE_DRONE_INVENTORY, .inventory = backends, .has_more = has_more
+	};
 	(void)plane_channel_send(listing->channel, plane_drone_message_write(&message));
 }
 
@@ -41,8 +41,8 @@ void plane_inventory_update(struct plane_inventory *inventory)
 {
 	const json_t *disowned = inventory->disowned;
 	for (size_t i = 0; i < json_array_size(disowned); i++)
-		if (plane_supervisor_has(inventory->supervisor,
-			    json_string_value(json_array_get(disowned, i))))
+		if (plane_supervisor_has(
+			    inventory->supervisor, json_string_value(json_array_get(disowned, i))))
 			return;
 	if (disowned)
 		plane_inventory_send(inventory);
@@ -53,8 +53,8 @@ void plane_inventory_end(struct plane_inventory *inventory, const struct plane_d
 	plane_inventory_finish(inventory);
 	inventory->disowned = json_incref((json_t *)order->ended);
 	for (size_t i = 0; i < json_array_size(order->ended); i++)
-		plane_supervisor_disown(inventory->supervisor,
-			json_string_value(json_array_get(order->ended, i)));
+		plane_supervisor_disown(
+			inventory->supervisor, json_string_value(json_array_get(order->ended, i)));
 	plane_inventory_update(inventory);
 }
 

@@ -55,10 +55,10 @@ struct plane_drone_lease {
 	/* The last hard stop that was ever granted under `epoch`: shims, which look only when the
 	 * time has come that they know of, kill by then, also when less was granted since. */
 	int64_t last_hard_ms;
-	int64_t interval_ms;              /* between two requests; 0: not known yet */
-	int64_t asked_at_ms;              /* the first request since the last answer; 0: none */
-	int64_t sent_at_ms;               /* the last request on this connection; 0: none */
-	int64_t latest_ms;                /* the latest time ever looked at */
+	int64_t interval_ms; /* between two requests; 0: not known yet */
+	int64_t asked_at_ms; /* the first request since the last answer; 0: none */
+	int64_t sent_at_ms;  /* the last request on this connection; 0: none */
+	int64_t latest_ms;   /* the latest time ever looked at */
 };
 
 /** Between two requests as long as no controller has said how often. */
@@ -101,9 +101,9 @@ enum plane_drone_lease_change {
 /**
  * Takes the answer to the request of `asked_at_ms`: `epoch` 0 for null; `deadlines` NULL when the
  * epoch is broken, or none is to be had yet. The answer to a later request counts, also when it
- * gives less time: controllers may have other constants than the last one. How often to ask is until the answer's `renew_at_ms`,
- * from that request and no other: an unanswered one makes no later one rarer. After BROKEN
- * everything of `*broken_epoch` must be stopped hard at once.
+ * gives less time: controllers may have other constants than the last one. How often to ask is
+ * until the answer's `renew_at_ms`, from that request and no other: an unanswered one makes no
+ * later one rarer. After BROKEN everything of `*broken_epoch` must be stopped hard at once.
  */
 enum plane_drone_lease_change plane_drone_lease_answer(struct plane_drone_lease *lease,
 	int64_t epoch, int64_t asked_at_ms, const struct plane_deadlines *deadlines,

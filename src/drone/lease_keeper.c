@@ -76,8 +76,8 @@ static int begin(struct plane_lease_keeper *keeper, struct plane_error *err)
 	int result = record(keeper, err);
 	if (result < 0)
 		return result;
-	return keeper->runtime->impl->set_lease(keeper->runtime, lease->epoch,
-		lease->last_hard_ms - keeper->clock->offset_ms, err);
+	return keeper->runtime->impl->set_lease(
+		keeper->runtime, lease->epoch, lease->last_hard_ms - keeper->clock->offset_ms, err);
 }
 
 static void extend(struct plane_lease_keeper *keeper)

@@ -15,7 +15,7 @@ struct plane_postgres_store {
 	 * database was away is not held against them. */
 	atomic_llong watching_since_ms;
 	atomic_llong outages_seen;
-	atomic_bool may_forget; /* what plane_postgres_note_replication was last told */
+	atomic_bool may_forget;        /* what plane_postgres_note_replication was last told */
 	bool are_standbys_synchronous; /* as the user says; set before it is migrated */
 };
 

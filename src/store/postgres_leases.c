@@ -32,8 +32,7 @@ int plane_postgres_leases_find(
 	if (result < 0)
 		return result;
 	*leases = (struct plane_store_leases){ .incarnation = plane_pg_int(rows, 0, 0),
-		.recovering_since_ms =
-			PQgetisnull(rows, 0, 6) ? 0 : plane_pg_int(rows, 0, 6),
+		.recovering_since_ms = PQgetisnull(rows, 0, 6) ? 0 : plane_pg_int(rows, 0, 6),
 		.has_key_leases = plane_pg_bool(rows, 0, 7),
 		.entries = plane_pg_entries(rows, sizeof(leases->entries[0])) };
 	for (int i = 0; i < PQntuples(rows); i++) {
@@ -116,7 +115,8 @@ static const char renew[] =
 	"FOR NO KEY UPDATE OF d) UPDATE drone d SET lease_epoch = CASE WHEN d.is_lease_granted AND "
 	"d.lease_epoch > a.after THEN d.lease_epoch ELSE greatest(coalesce(d.lease_epoch, 0), "
 	"a.after) + 1 END, lease_renewals = d.lease_renewals + 1, is_lease_granted = true, "
-	"lease_expire_ms = a.expire, journal = a.journal, last_heartbeat_at = now_ms(), last_local_time = a.local_time, "
+	"lease_expire_ms = a.expire, journal = a.journal, last_heartbeat_at = now_ms(), "
+	"last_local_time = a.local_time, "
 	"(" PLANE_STORE_RESOURCE_COLUMNS ", backend_count) = (SELECT " PLANE_STORE_RESOURCE_COLUMNS
 	", backend_count FROM "
 	"jsonb_to_record(a.resources) AS (memory_total_bytes bigint, memory_allocatable_bytes "

@@ -43,11 +43,11 @@ static const char adopt[] =
 	"unregistered AS (UPDATE node SET connection_id = 0 FROM forgetful WHERE kind = 'Drone') "
 	"SELECT is_same, timeline, known_timeline, "
 	"CASE WHEN NOT is_same THEN setval('fencing_token', greatest(last_value + " JUMP
-	", now_ms())) WHEN " IS_BEHIND " THEN setval('fencing_token', now_ms()) END, EXISTS (SELECT 1 FROM "
+	", now_ms())) WHEN " IS_BEHIND
+	" THEN setval('fencing_token', now_ms()) END, EXISTS (SELECT 1 FROM "
 	"forgetful) FROM facts, fencing_token";
 
-static int adopt_server(
-	struct plane_pg *pg, bool are_standbys_synchronous, struct plane_error *err)
+static int adopt_server(struct plane_pg *pg, bool are_standbys_synchronous, struct plane_error *err)
 {
 	PGresult *rows[2];
 	int result = plane_pg_queue(pg, err, lock, "");

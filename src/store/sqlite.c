@@ -21,8 +21,7 @@
 
 /* What brings the schema from each version to the next. */
 static const char *const migrations[] = { PLANE_SQLITE_SCHEMA, PLANE_SQLITE_SCHEMA_2,
-	PLANE_SQLITE_SCHEMA_3, PLANE_SQLITE_SCHEMA_4,
-	PLANE_SQLITE_SCHEMA_5 };
+	PLANE_SQLITE_SCHEMA_3, PLANE_SQLITE_SCHEMA_4, PLANE_SQLITE_SCHEMA_5 };
 #define SCHEMA_VERSION ((int64_t)(sizeof(migrations) / sizeof(migrations[0])))
 #define LEASE_AFTER_REBOOT_MS 60000
 /* How many milliseconds of fencing tokens are reserved ahead with one durable write. */

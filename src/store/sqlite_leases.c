@@ -60,8 +60,7 @@ static int renew(struct plane_sqlite_store *store, struct plane_store_renewal *r
 		renewal->journal, plane_sqlite_now(store), renewal->local_time_ms,
 		renewal->epoch ? renewal->epoch - 1 : renewal->last_epoch, column[0], column[1],
 		column[2], column[3], column[4], column[5], column[6], column[7], column[8],
-		renewal->has_resources ? renewal->resources.backend_count : -1,
-		renewal->expire_ms);
+		renewal->has_resources ? renewal->resources.backend_count : -1, renewal->expire_ms);
 	int result = row ? plane_db_next(&store->writer, row, err) : err->code;
 	if (result < 0)
 		return result;

@@ -116,9 +116,8 @@ int plane_store_recovery_end(
 	struct plane_store *store, int64_t since_ms, bool *is_over, struct plane_error *err)
 {
 	*is_over = true;
-	return store->impl->recovery_end
-		       ? store->impl->recovery_end(store, since_ms, is_over, err)
-		       : 0;
+	return store->impl->recovery_end ? store->impl->recovery_end(store, since_ms, is_over, err)
+					 : 0;
 }
 
 int plane_store_drone_reconciled(

@@ -126,7 +126,7 @@ struct memory_feed;
 struct memory_database {
 	pthread_mutex_t mutex;
 	struct memory_clock clock;
-	int64_t last_ms; /* the store's time never goes back */
+	int64_t last_ms;          /* the store's time never goes back */
 	int64_t recovering_since; /* 0: it does not */
 	int64_t incarnation, last_fencing_token, last_node_id, last_connection_id, last_origin;
 	enum memory_fault fault;

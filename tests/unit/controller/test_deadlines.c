@@ -105,8 +105,7 @@ int main(void)
 		cmocka_unit_test(absurd_clocks_do_not_overflow),
 		cmocka_unit_test(constants_must_be_in_order_and_end_before_the_expiry),
 		cmocka_unit_test(leases_of_drones_scale),
-		cmocka_unit_test(
-			a_renewal_counts_until_the_drone_has_ended_by_all_it_was_told),
+		cmocka_unit_test(a_renewal_counts_until_the_drone_has_ended_by_all_it_was_told),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -106,13 +106,13 @@ struct plane_store *open_postgres(int number)
 }
 
 /* Stores are named by a letter and a number: s0, p1. */
-static struct plane_copy_side *try_side(
-	const char *name, bool is_target, struct plane_error *error)
+static struct plane_copy_side *try_side(const char *name, bool is_target, struct plane_error *error)
 {
 	struct plane_store_clock clock = the_clock();
 	int number = name[1] - '0';
-	return name[0] == 's' ? plane_sqlite_copy_open(sqlite_path(number), &clock, is_target, error)
-			      : plane_postgres_copy_open(postgres_url(number), is_target, error);
+	return name[0] == 's'
+		       ? plane_sqlite_copy_open(sqlite_path(number), &clock, is_target, error)
+		       : plane_postgres_copy_open(postgres_url(number), is_target, error);
 }
 
 struct plane_copy_side *side(const char *name, bool is_target)
