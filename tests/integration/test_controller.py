@@ -702,10 +702,13 @@ def test_extensions_are_told_only_to_a_drone_that_has_some(controller, extension
 # ---- the status stream ----
 
 
-def read_stream(controller, backend, headers=None):
+def read_stream(controller, backend, headers=None, opened=None):
+    """All that it says until its end. `opened`: an event that is set once it has begun."""
     call = urllib.request.Request(
         f"http://{controller.address}/pub/b/{backend}/status-stream", headers=headers or {})
     with urllib.request.urlopen(call, timeout=30) as answer:
+        if opened:
+            opened.set()
         assert answer.headers["content-type"] == "text/event-stream"
         assert answer.headers["cache-control"] == "no-cache"
         assert answer.headers["access-control-allow-origin"] == "*"

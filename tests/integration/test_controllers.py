@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import struct
+import threading
 import urllib.request
 
 import pytest
@@ -629,10 +630,12 @@ def test_streams_routes_and_waits_go_on_when_the_database_restarts(controllers):
             async with drone(there) as dr:
                 link = (await here.aconnect()).json()
                 backend = link["backend_id"]
-                stream = in_thread(read_stream, here, backend)
+                opened = threading.Event()
+                stream = in_thread(read_stream, here, backend, None, opened)
                 await px.send({"RouteInfoRequest": {"token": link["token"]}})
                 await dr.action()
                 await dr.event(backend, {"status": "loading"})
+                assert await in_thread(opened.wait, 30)
                 controllers.server.restart("immediate")
                 await asyncio.wait_for(dr.ws.wait_closed(), 30)  # it is to say again what it runs
             async with drone(there) as dr:
