@@ -20,7 +20,7 @@ struct plane_drone_session {
 	int64_t lease_epoch; /* the one it was last told on this connection; 0: none */
 	bool is_waiting_logged;
 	struct plane_lease_request *lease_request; /* that waits; see lease_renewals.c */
-	bool has_unknown; /* in the inventory so far; its jobs' */
+	bool has_unknown;                          /* in the inventory so far; its jobs' */
 	int64_t *unacked_events; /* stored, and to be acknowledged once they are durable */
 	size_t unacked_count;
 	bool is_syncing;

@@ -62,7 +62,7 @@ enum memory_fault {
 	MEMORY_FAULT_SHORT_HISTORY, /* a backend's history is its last state */
 	MEMORY_FAULT_KEEP_REVOKED,  /* revoked tokens stay */
 	MEMORY_FAULT_UNTOLD_REVOCATIONS, /* who asks for revocations hears of none */
-	MEMORY_FAULT_NO_RECOVERY,   /* nothing waits for what was forgotten */
+	MEMORY_FAULT_NO_RECOVERY,        /* nothing waits for what was forgotten */
 };
 void memory_database_set_fault(struct memory_database *database, enum memory_fault fault);
 
