@@ -110,7 +110,7 @@ int plane_postgres_migrate(struct plane_store *base, struct plane_error *err)
 	struct plane_pg own = { 0 };
 	int64_t version = 0, since_ms;
 	int result = plane_pg_connect(
-		&own, store->pool.url, store->pool.origin, &store->pool.statistics, err);
+		&own, store->pool.url, store->pool.origin, store->pool.statistics, err);
 	if (result == 0)
 		result = read_version(&own, &version, err);
 	if (result == 0)
@@ -120,8 +120,8 @@ int plane_postgres_migrate(struct plane_store *base, struct plane_error *err)
 	if (result == 0)
 		result = check_server(store, &own, err);
 	plane_pg_close(&own);
-	store->pool.on_connected = check_server;
-	store->pool.on_connected_data = store;
+	store->pool.on_connected = store->lease_pool.on_connected = check_server;
+	store->pool.on_connected_data = store->lease_pool.on_connected_data = store;
 	if (result == 0)
 		result = begin_watching(store, &since_ms, err);
 	return result < 0 ? plane_error_prefix(err, "migrate") : 0;
@@ -150,7 +150,7 @@ static int sync_store(struct plane_store *base, struct plane_error *err)
 
 static void statistics(struct plane_store *base, struct plane_store_statistics *statistics)
 {
-	struct plane_pg_statistics *from = &PLANE_POSTGRES_STORE(base)->pool.statistics;
+	struct plane_pg_statistics *from = PLANE_POSTGRES_STORE(base)->pool.statistics;
 	*statistics = (struct plane_store_statistics){ .statements = atomic_load(&from->statements),
 		.round_trips = atomic_load(&from->round_trips),
 		.connections = atomic_load(&from->connections),
@@ -161,6 +161,7 @@ static void close_store(struct plane_store *base)
 {
 	struct plane_postgres_store *store = PLANE_POSTGRES_STORE(base);
 	plane_pg_group_finish(&store->group);
+	plane_pg_pool_close(&store->lease_pool);
 	plane_pg_pool_close(&store->pool);
 	free(store);
 }
@@ -226,6 +227,7 @@ struct plane_store *plane_postgres_store_open(const char *url, struct plane_erro
 		free(store);
 		return NULL;
 	}
+	plane_pg_pool_open_beside(&store->lease_pool, &store->pool);
 	plane_pg_group_init(&store->group, &store->pool);
 	return &store->base;
 }

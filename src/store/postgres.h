@@ -10,6 +10,9 @@
 struct plane_postgres_store {
 	struct plane_store base;
 	struct plane_pg_pool pool;
+	/* What backends live on, drones' leases and the controller's heartbeat, has connections of
+	 * its own: it waits for nobody who keeps those of `pool`. */
+	struct plane_pg_pool lease_pool;
 	struct plane_pg_group group; /* of connects */
 	/* Since when this process watches over nodes, in the store's time: what happened while the
 	 * database was away is not held against them. */

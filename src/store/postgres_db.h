@@ -35,6 +35,7 @@ struct plane_pg {
 		unsigned number; /* its name on the server */
 	} prepared[PLANE_PG_STATEMENTS_MAX];
 	int prepared_count, prepared_before; /* the flush that is not done yet */
+	int64_t taken_at_ms, used_at_ms;     /* boot clock; a pool's: when it last worked */
 	unsigned next_number;
 };
 
@@ -119,11 +120,15 @@ static inline void plane_pg_clearp(PGresult **rows)
 struct plane_pg_pool {
 	char *url;
 	char origin[PLANE_PG_ORIGIN_LENGTH + 1]; /* random: tells this store's rows from others' */
-	struct plane_pg_statistics statistics;
+	struct plane_pg_statistics own_statistics, *statistics; /* its own, or another pool's */
 	pthread_mutex_t mutex;
 	pthread_cond_t changed;
 	struct plane_pg *idle[PLANE_PG_POOL_MAX];
-	int idle_count, open_count;
+	int idle_count, open_count, opening_count; /* open: those that are being opened, too */
+	/* When no more could be opened beside those that work: there are to be no more than these
+	 * until then. */
+	int ceiling;
+	int64_t ceiling_until_ms;
 	bool is_retrying;        /* one thread tries during an outage */
 	int64_t outage_since_ms; /* boot clock; 0: none */
 	int64_t retry_at_ms;
@@ -138,6 +143,8 @@ struct plane_pg_pool {
 
 /** Connects once, so that a wrong URL is told at once. */
 int plane_pg_pool_open(struct plane_pg_pool *pool, const char *url, struct plane_error *err);
+/** Another pool for the same store, which connects when it is used. */
+void plane_pg_pool_open_beside(struct plane_pg_pool *pool, const struct plane_pg_pool *first);
 /** All connections must have been given back. Fine when zeroed. */
 void plane_pg_pool_close(struct plane_pg_pool *pool);
 /** A connection of the caller's until it gives it back. NULL with -EAGAIN during an outage. */

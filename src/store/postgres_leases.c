@@ -22,7 +22,7 @@ int plane_postgres_leases_find(
 	struct plane_store *base, struct plane_store_leases *leases, struct plane_error *err)
 {
 	_cleanup_rows_ PGresult *rows = NULL;
-	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->lease_pool, &rows, NULL, err,
 		"SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, d.id, "
 		"d.lease_epoch, d.lease_renewals, n.name, coalesce(d.lease_expire_ms, 0), "
 		"r.since, r.since IS NOT NULL AND " HAS_KEY_LEASES
@@ -147,11 +147,11 @@ int plane_postgres_leases_renew(struct plane_store *base, struct plane_store_ren
 	if (count == 0)
 		return 0;
 	write_columns(&columns, renewals, count);
-	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err, renew,
-		"ttttttt", plane_buffer_text(&columns.drones), plane_buffer_text(&columns.epochs),
-		plane_buffer_text(&columns.after), plane_buffer_text(&columns.journals),
-		plane_buffer_text(&columns.times), plane_buffer_text(&columns.resources),
-		plane_buffer_text(&columns.expiries));
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->lease_pool, &rows, NULL, err,
+		renew, "ttttttt", plane_buffer_text(&columns.drones),
+		plane_buffer_text(&columns.epochs), plane_buffer_text(&columns.after),
+		plane_buffer_text(&columns.journals), plane_buffer_text(&columns.times),
+		plane_buffer_text(&columns.resources), plane_buffer_text(&columns.expiries));
 	columns_finish(&columns);
 	for (size_t i = 0; i < count && result == 0; i++)
 		read_renewal(&renewals[i], rows);
@@ -162,7 +162,7 @@ int plane_postgres_lease_break(struct plane_store *base, const struct plane_stor
 	bool *is_broken, struct plane_error *err)
 {
 	int64_t changed = 0;
-	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, &changed, err,
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->lease_pool, NULL, &changed, err,
 		"UPDATE drone SET lease_epoch = lease_epoch + 1, is_lease_granted = false, "
 		"last_heartbeat_at = NULL WHERE id = $1 AND lease_epoch = $2 AND lease_renewals = "
 		"$3 "

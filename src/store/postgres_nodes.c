@@ -14,7 +14,7 @@ int plane_postgres_controller_heartbeat(
 {
 	struct plane_postgres_store *store = PLANE_POSTGRES_STORE(base);
 	_cleanup_rows_ PGresult *rows = NULL;
-	int result = plane_pg_pool_run(&store->pool, &rows, NULL, err,
+	int result = plane_pg_pool_run(&store->lease_pool, &rows, NULL, err,
 		"INSERT INTO controller VALUES ($1, true, now_ms()) ON CONFLICT (name) DO UPDATE "
 		"SET is_online = true, last_heartbeat_at = excluded.last_heartbeat_at "
 		"RETURNING " PLANE_POSTGRES_MAY_FORGET,

@@ -14,20 +14,34 @@
 
 #define RETRY_FIRST_MS 50
 #define RETRY_MAX_MS 1000
+#define CEILING_MS 5000
 #define TRIES 3 /* of a transaction that is rolled back for the sake of others */
 
-int plane_pg_pool_open(struct plane_pg_pool *pool, const char *url, struct plane_error *err)
+static void init(struct plane_pg_pool *pool, const char *url)
 {
 	pthread_condattr_t attributes;
 	*pool = (struct plane_pg_pool){ .url = plane_strdup(url) };
-	plane_random_alphanumeric(pool->origin, PLANE_PG_ORIGIN_LENGTH);
+	pool->statistics = &pool->own_statistics;
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_mutex_init(&pool->mutex, NULL);
 	pthread_cond_init(&pool->changed, &attributes);
 	pthread_condattr_destroy(&attributes);
+}
+
+void plane_pg_pool_open_beside(struct plane_pg_pool *pool, const struct plane_pg_pool *first)
+{
+	init(pool, first->url);
+	pool->statistics = first->statistics;
+	memcpy(pool->origin, first->origin, sizeof(pool->origin));
+}
+
+int plane_pg_pool_open(struct plane_pg_pool *pool, const char *url, struct plane_error *err)
+{
+	init(pool, url);
+	plane_random_alphanumeric(pool->origin, PLANE_PG_ORIGIN_LENGTH);
 	struct plane_pg *first = PLANE_NEW(struct plane_pg);
-	int result = plane_pg_connect(first, url, pool->origin, &pool->statistics, err);
+	int result = plane_pg_connect(first, url, pool->origin, pool->statistics, err);
 	if (result < 0) {
 		free(first);
 		plane_pg_pool_close(pool);
@@ -38,15 +52,19 @@ int plane_pg_pool_open(struct plane_pg_pool *pool, const char *url, struct plane
 	return 0;
 }
 
+static void discard(struct plane_pg_pool *pool, struct plane_pg *pg)
+{
+	plane_pg_close(pg);
+	free(pg);
+	pool->open_count--;
+}
+
 void plane_pg_pool_close(struct plane_pg_pool *pool)
 {
 	if (!pool->url)
 		return;
-	while (pool->idle_count > 0) {
-		struct plane_pg *pg = pool->idle[--pool->idle_count];
-		plane_pg_close(pg);
-		free(pg);
-	}
+	while (pool->idle_count > 0)
+		discard(pool, pool->idle[--pool->idle_count]);
 	pthread_cond_destroy(&pool->changed);
 	pthread_mutex_destroy(&pool->mutex);
 	free(pool->url);
@@ -65,11 +83,11 @@ static struct plane_pg *take_idle(struct plane_pg_pool *pool)
 {
 	while (pool->idle_count > 0) {
 		struct plane_pg *pg = pool->idle[--pool->idle_count];
-		if (is_fresh(pg))
+		if (is_fresh(pg)) {
+			pg->taken_at_ms = plane_clock_boot_ms();
 			return pg;
-		plane_pg_close(pg);
-		free(pg);
-		pool->open_count--;
+		}
+		discard(pool, pg);
 	}
 	return NULL;
 }
@@ -115,9 +133,25 @@ static void note_away(struct plane_pg_pool *pool, const struct plane_error *caus
 	pthread_cond_broadcast(&pool->changed);
 }
 
+static bool works(const struct plane_pg_pool *pool)
+{
+	return pool->open_count > pool->opening_count && !pool->outage_since_ms;
+}
+
+/* The server, or whoever is in between, lets no more in; those that are open go on. When they do
+ * not, they are lost soon, and then it is an outage. */
+static void note_full(struct plane_pg_pool *pool, const struct plane_error *cause)
+{
+	if (pool->ceiling != pool->open_count)
+		plane_warn("%s: going on with %d connections", cause->message, pool->open_count);
+	pool->ceiling = pool->open_count;
+	pool->ceiling_until_ms = plane_clock_boot_ms() + CEILING_MS;
+	pthread_cond_broadcast(&pool->changed);
+}
+
 static int connect_one(struct plane_pg_pool *pool, struct plane_pg *pg, struct plane_error *err)
 {
-	int result = plane_pg_connect(pg, pool->url, pool->origin, &pool->statistics, err);
+	int result = plane_pg_connect(pg, pool->url, pool->origin, pool->statistics, err);
 	if (result == 0 && pool->on_connected)
 		result = pool->on_connected(pool->on_connected_data, pg, err);
 	if (result < 0)
@@ -132,19 +166,25 @@ static struct plane_pg *open_another(struct plane_pg_pool *pool)
 	struct plane_pg *pg = PLANE_NEW(struct plane_pg);
 	bool is_retry = pool->outage_since_ms != 0;
 	pool->open_count++;
+	pool->opening_count++;
 	pool->is_retrying = is_retry;
 	pthread_mutex_unlock(&pool->mutex);
 	int result = connect_one(pool, pg, &cause);
 	pthread_mutex_lock(&pool->mutex);
+	pool->opening_count--;
 	if (is_retry)
 		pool->is_retrying = false;
 	if (result == 0) {
+		pg->taken_at_ms = plane_clock_boot_ms();
 		note_connected(pool);
 		return pg;
 	}
 	pool->open_count--;
 	free(pg);
-	note_away(pool, &cause);
+	if (works(pool))
+		note_full(pool, &cause);
+	else
+		note_away(pool, &cause);
 	return NULL;
 }
 
@@ -152,7 +192,19 @@ static bool may_open(const struct plane_pg_pool *pool, int64_t now_ms)
 {
 	if (pool->outage_since_ms)
 		return !pool->is_retrying && now_ms >= pool->retry_at_ms;
+	if (now_ms < pool->ceiling_until_ms && works(pool))
+		return pool->open_count < pool->ceiling;
 	return pool->open_count < PLANE_PG_POOL_MAX;
+}
+
+/* Without a connection until `give_up_ms`: why. */
+static void tell_nothing_free(const struct plane_pg_pool *pool, struct plane_error *err)
+{
+	if (pool->outage_since_ms)
+		plane_error_set(err, -EAGAIN, "%s", pool->outage_error.message);
+	else
+		plane_error_set(
+			err, -EAGAIN, "database: all %d connections are in use", pool->open_count);
 }
 
 struct plane_pg *plane_pg_take(struct plane_pg_pool *pool, struct plane_error *err)
@@ -173,12 +225,7 @@ struct plane_pg *plane_pg_take(struct plane_pg_pool *pool, struct plane_error *e
 			pool->outage_since_ms + PLANE_PG_TIMEOUT_MS < give_up_ms)
 			give_up_ms = pool->outage_since_ms + PLANE_PG_TIMEOUT_MS;
 		if (now_ms >= give_up_ms) {
-			if (pool->outage_since_ms)
-				plane_error_set(err, -EAGAIN, "%s", pool->outage_error.message);
-			else
-				plane_error_set(err, -EAGAIN,
-					"database: all %d connections are in use",
-					PLANE_PG_POOL_MAX);
+			tell_nothing_free(pool, err);
 			break;
 		}
 		wake_ms = give_up_ms;
@@ -190,16 +237,31 @@ struct plane_pg *plane_pg_take(struct plane_pg_pool *pool, struct plane_error *e
 	return pg;
 }
 
+/* What was lost to one call is likely to be lost to all that have not worked since it began: they
+ * are not tried one after the other, each for as long as a call may wait. */
+static void distrust_idle(struct plane_pg_pool *pool, int64_t since_ms)
+{
+	int kept = 0, count = pool->idle_count;
+	for (int i = 0; i < count; i++) {
+		struct plane_pg *pg = pool->idle[i];
+		if (pg->used_at_ms >= since_ms)
+			pool->idle[kept++] = pg;
+		else
+			discard(pool, pg);
+	}
+	pool->idle_count = kept;
+}
+
 void plane_pg_give(struct plane_pg_pool *pool, struct plane_pg *pg)
 {
 	if (!pg)
 		return;
 	pthread_mutex_lock(&pool->mutex);
 	if (plane_pg_is_broken(pg)) {
-		plane_pg_close(pg);
-		free(pg);
-		pool->open_count--;
+		distrust_idle(pool, pg->taken_at_ms);
+		discard(pool, pg);
 	} else {
+		pg->used_at_ms = plane_clock_boot_ms();
 		pool->idle[pool->idle_count++] = pg;
 	}
 	pthread_cond_signal(&pool->changed);
