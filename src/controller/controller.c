@@ -26,7 +26,8 @@
 #include "controller/sweep.h"
 
 #define POOL_THREADS 32
-#define WORKERS 4 /* nodes' and status streams' work on the store, each in its own order */
+#define WORKERS 4       /* nodes' and status streams' work on the store, each in its own order */
+#define LEASE_WORKERS 2 /* renewals; the lease round and the heartbeat */
 #define WAITING_CONNECTS_MAX 24 /* the other threads stay free for the rest */
 #define MAX_BODY_BYTES (2u << 20)
 #define MAX_HELD_BYTES (64u << 20) /* of all bodies together */
@@ -129,6 +130,13 @@ static void on_workers_closed(void *data)
 	plane_hub_close(controller->hub, on_hub_closed, controller);
 }
 
+static void on_lease_workers_closed(void *data)
+{
+	struct plane_controller *controller = data;
+	/* the hub after them: a job that still runs may publish */
+	plane_http_pool_close(STEAL(controller->workers), on_workers_closed, controller);
+}
+
 static void finish_if_idle(struct plane_controller *controller)
 {
 	if (!controller->is_server_closed || controller->open_sessions > 0 ||
@@ -147,8 +155,9 @@ static void finish_if_idle(struct plane_controller *controller)
 	uv_close((uv_handle_t *)&controller->usage_wake, NULL);
 	plane_guard_close(controller);
 	plane_strand_close(controller->strand, NULL, NULL);
-	/* the hub after them: a job that still runs may publish */
-	plane_http_pool_close(STEAL(controller->workers), on_workers_closed, controller);
+	plane_strand_close(controller->lease_strand, NULL, NULL);
+	plane_http_pool_close(
+		STEAL(controller->lease_workers), on_lease_workers_closed, controller);
 }
 
 void plane_controller_session_freed(struct plane_controller *controller)
@@ -198,11 +207,14 @@ static enum plane_job_result run_background(struct plane_job *base)
 	return PLANE_JOB_DONE;
 }
 
+static void give_up_broken(struct plane_controller *controller);
+
 static void after_background(struct plane_job *base, bool is_cancelled)
 {
 	struct plane_controller *controller = ((struct background_job *)base)->controller;
-	(void)is_cancelled;
 	free(base);
+	if (!is_cancelled && atomic_exchange(&controller->has_broken_leases, false))
+		give_up_broken(controller);
 	if (!atomic_exchange(&controller->is_store_changed, false))
 		return;
 	plane_warn("the database was started anew, or another one has taken over: drones say again "
@@ -210,17 +222,23 @@ static void after_background(struct plane_job *base, bool is_cancelled)
 	plane_drone_sessions_renew(controller);
 }
 
-static void start_background(
-	struct plane_controller *controller, void (*work)(struct plane_controller *controller))
+static void start_background(struct plane_controller *controller, struct plane_strand *strand,
+	void (*work)(struct plane_controller *controller))
 {
-	if (plane_strand_length(controller->strand) > 8)
+	if (plane_strand_length(strand) > 8)
 		return; /* the store is slow: what waits already will do */
 	struct background_job *job = PLANE_NEW(struct background_job);
 	job->base.run = run_background;
 	job->base.done = after_background;
 	job->controller = controller;
 	job->work = work;
-	(void)plane_strand_submit(controller->strand, &job->base); /* far from its limit */
+	(void)plane_strand_submit(strand, &job->base); /* far from its limit */
+}
+
+/* A batch at a time: there may be many, and what else the controller does is in between. */
+static void give_up_broken(struct plane_controller *controller)
+{
+	start_background(controller, controller->strand, plane_lease_mark_broken);
 }
 
 static int beat(struct plane_controller *controller, struct plane_error *err)
@@ -237,23 +255,27 @@ static void work_heartbeat(struct plane_controller *controller)
 
 static void on_heartbeat(uv_timer_t *timer)
 {
-	start_background(timer->data, work_heartbeat);
+	struct plane_controller *controller = timer->data;
+	start_background(controller, controller->lease_strand, work_heartbeat);
 }
 
 static void on_cleanup(uv_timer_t *timer)
 {
-	start_background(timer->data, plane_cleanup_run);
+	struct plane_controller *controller = timer->data;
+	start_background(controller, controller->strand, plane_cleanup_run);
 }
 
 static void on_lost_check(uv_timer_t *timer)
 {
-	start_background(timer->data, plane_sweep_lost);
-	start_background(timer->data, plane_lease_mark_broken); /* of other controllers, too */
+	struct plane_controller *controller = timer->data;
+	start_background(controller, controller->strand, plane_sweep_lost);
+	give_up_broken(controller); /* of other controllers, too */
 }
 
 static void on_lease_round(uv_timer_t *timer)
 {
-	start_background(timer->data, plane_lease_round);
+	struct plane_controller *controller = timer->data;
+	start_background(controller, controller->lease_strand, plane_lease_round);
 }
 
 static void on_registrations_check(uv_timer_t *timer)
@@ -344,6 +366,8 @@ static void serve(struct plane_controller *controller)
 	plane_hub_set_receiver(controller->hub, on_hub_event, controller);
 	plane_hub_set_wait_limit(controller->hub, WAITING_CONNECTS_MAX);
 	controller->strand = plane_strand_create(&controller->loop, controller->workers);
+	controller->lease_strand =
+		plane_strand_create(&controller->loop, controller->lease_workers);
 	start_signal(controller, 0, SIGTERM);
 	start_signal(controller, 1, SIGINT);
 	plane_guard_start(controller);
@@ -411,6 +435,9 @@ static int start_and_serve(struct plane_controller *controller, struct plane_err
 	controller->workers = plane_http_pool_create(&controller->loop, WORKERS, err);
 	if (!controller->workers)
 		return err->code;
+	controller->lease_workers = plane_http_pool_create(&controller->loop, LEASE_WORKERS, err);
+	if (!controller->lease_workers)
+		return err->code;
 	result = open_server(controller, err);
 	if (result < 0)
 		return result;
@@ -426,6 +453,8 @@ static void release(struct plane_controller *controller)
 		plane_http_server_close(controller->server, NULL, NULL);
 	if (controller->workers)
 		plane_http_pool_close(controller->workers, NULL, NULL);
+	if (controller->lease_workers)
+		plane_http_pool_close(controller->lease_workers, NULL, NULL);
 	plane_follower_destroy(controller->follower);
 	if (controller->hub)
 		plane_hub_close(controller->hub, NULL, NULL);

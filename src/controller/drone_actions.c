@@ -93,7 +93,7 @@ struct tick_job {
 	struct plane_job base;
 	struct plane_drone_session *drone;
 	int64_t started_at_ms;
-	bool is_failed;
+	bool has_more_to_sweep, is_failed;
 	struct plane_store_actions pending;
 };
 
@@ -104,7 +104,9 @@ static enum plane_job_result run_tick(struct plane_job *base)
 	struct plane_error err = { 0 };
 	if (atomic_load(&session->is_gone))
 		return PLANE_JOB_DONE;
-	plane_sweep_drone(session->controller, session->node_id);
+	job->has_more_to_sweep = plane_sweep_drone(session->controller, session->node_id);
+	if (job->has_more_to_sweep)
+		return PLANE_JOB_DONE; /* what was ordered just now is on its way */
 	job->is_failed = plane_store_actions_pending(session->controller->store, session->node_id,
 				 PENDING_MAX, &job->pending, &err) < 0;
 	if (job->is_failed)
@@ -117,7 +119,10 @@ static void after_tick(struct plane_job *base, bool is_cancelled)
 	struct tick_job *job = (struct tick_job *)base;
 	struct plane_drone_session *drone = job->drone;
 	drone->is_tick_running = false;
-	if (!is_cancelled && !job->is_failed && drone->base.phase == PLANE_SESSION_SERVING) {
+	bool is_serving = !is_cancelled && drone->base.phase == PLANE_SESSION_SERVING;
+	if (is_serving && job->has_more_to_sweep) {
+		plane_drone_actions_tick(drone); /* behind what came meanwhile */
+	} else if (is_serving && !job->is_failed) {
 		struct plane_sent_action *sent, *next;
 		HASH_ITER (hh, drone->sent, sent, next)
 			sent->is_pending = false;

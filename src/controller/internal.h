@@ -46,6 +46,7 @@ struct plane_controller {
 	struct plane_recovery recovery;   /* one thread at a time, as the watch */
 	atomic_llong recovery_ends_at_ms; /* boot clock; at the earliest. 0: the store is whole */
 	atomic_bool is_store_changed;     /* since the loop has looked */
+	atomic_bool has_broken_leases;    /* the same: whose backends are to be given up */
 	struct plane_forward_auth *auth;  /* NULL: nobody else is asked */
 	struct plane_access *access;      /* NULL: everybody may */
 	struct plane_metrics metrics;
@@ -55,8 +56,10 @@ struct plane_controller {
 
 	/* loop thread only */
 	uv_loop_t loop;
-	struct plane_http_pool *workers; /* of all strands */
-	struct plane_strand *strand;     /* the controller's own store work */
+	struct plane_http_pool *workers;       /* of all strands but: */
+	struct plane_http_pool *lease_workers; /* what must never wait behind other work */
+	struct plane_strand *strand;           /* the controller's own store work */
+	struct plane_strand *lease_strand;     /* its heartbeat, and the rounds that break leases */
 	struct plane_lease_renewals *renewals;
 	struct plane_node_session *sessions;
 	struct plane_drone_session *drone_sessions; /* those that serve, by the drone's id */

@@ -95,7 +95,7 @@ static void start(struct plane_lease_renewals *renewals)
 	}
 	renewals->is_storing = true;
 	renewals->work = (struct plane_http_job){ .run = run_store, .done = after_store };
-	plane_http_pool_submit(renewals->controller->workers, &renewals->work);
+	plane_http_pool_submit(renewals->controller->lease_workers, &renewals->work);
 }
 
 static void on_gathered(uv_timer_t *timer)

@@ -9,16 +9,16 @@
 #include "base/log.h"
 #include "controller/lease_watch.h"
 
-/* False when nothing more is to be found now. */
-static bool mark_batch(struct plane_controller *controller)
+void plane_lease_mark_broken(struct plane_controller *controller)
 {
 	struct plane_store_lost lost = { 0 };
 	struct plane_error err = { 0 };
 	if (plane_store_mark_broken(controller->store, &lost, &err) < 0) {
 		plane_warn("give up backends of broken leases: %s", err.message);
-		return false; /* a later round does */
+		return; /* a later round does */
 	}
-	bool has_more = lost.count > 0;
+	if (lost.count > 0) /* there may be more */
+		atomic_store(&controller->has_broken_leases, true);
 	for (size_t i = 0; i < lost.count; i++) {
 		plane_warn_backend(
 			lost.entries[i].backend, "given up: its drone's lease is broken");
@@ -27,31 +27,24 @@ static bool mark_batch(struct plane_controller *controller)
 			&lost.entries[i].state, lost.entries[i].time_ms);
 	}
 	plane_store_lost_finish(&lost);
-	return has_more;
 }
 
-void plane_lease_mark_broken(struct plane_controller *controller)
-{
-	while (mark_batch(controller))
-		;
-}
-
-static bool break_lease(struct plane_controller *controller, const struct plane_store_lease *lease)
+static void break_lease(struct plane_controller *controller, const struct plane_store_lease *lease)
 {
 	bool is_broken = false;
 	int64_t expire_ms = controller->config->drone_lease.expire_ms;
 	struct plane_error err = { 0 };
 	if (plane_store_lease_break(controller->store, lease, &is_broken, &err) < 0) {
 		plane_warn("break the lease of %s: %s", lease->drone, err.message);
-		return false; /* the next round tries again */
+		return; /* the next round tries again */
 	}
 	if (is_broken) {
 		plane_warn("%s has not renewed its lease for %lld ms: its keys are free",
 			lease->drone,
 			(long long)(lease->expire_ms > expire_ms ? lease->expire_ms : expire_ms));
 		plane_metrics_add(&controller->metrics, PLANE_METRIC_LEASES_BROKEN, 1);
+		atomic_store(&controller->has_broken_leases, true);
 	}
-	return is_broken;
 }
 
 /* What runs that the store does not know is told to end by the controllers that its drones connect
@@ -86,7 +79,6 @@ void plane_lease_round(struct plane_controller *controller)
 {
 	struct plane_store_leases leases = { 0 };
 	struct plane_error err = { 0 };
-	bool is_any_broken = false;
 	if (plane_store_leases_find(controller->store, &leases, &err) < 0) {
 		plane_warn("look at the leases of drones: %s", err.message);
 		return;
@@ -102,8 +94,6 @@ void plane_lease_round(struct plane_controller *controller)
 		controller->config->drone_lease.expire_ms, expired);
 	recover(controller, &leases, now_ms);
 	for (size_t i = 0; i < count; i++)
-		is_any_broken |= break_lease(controller, &expired[i]);
+		break_lease(controller, &expired[i]);
 	plane_store_leases_finish(&leases);
-	if (is_any_broken)
-		plane_lease_mark_broken(controller);
 }

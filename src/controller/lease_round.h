@@ -25,9 +25,11 @@ void plane_lease_renewals_forget(
 
 /* ---- rounds; pool thread, one at a time ---- */
 
-/** Looks at all leases and breaks those that have expired; what ran under them is lost. */
+/** Looks at all leases and breaks those that have expired; sets `has_broken_leases` when it did:
+ *  what ran under them is lost, and to be given up. */
 void plane_lease_round(struct plane_controller *controller);
-/** Gives up all backends whose drone's lease is broken, in batches. */
+/** Gives up a batch of the backends whose drone's lease is broken; sets `has_broken_leases` when
+ *  there may be more. */
 void plane_lease_mark_broken(struct plane_controller *controller);
 
 #endif

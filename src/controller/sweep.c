@@ -1,11 +1,15 @@
 /* The sweeping rounds; what to do is decided in plane_sweep_decide. */
 #include "controller/sweep.h"
 
+#include <errno.h>
+
 #include "base/log.h"
 #include "controller/terminate.h"
 
 /* Time for the order and the report of the end to travel, beyond the grace. */
 #define ESCALATION_MARGIN_MS 10000
+/* Each is a transaction, and others wait for the thread: all of a drone's may be due at once. */
+#define ORDERS_MAX 25
 
 enum plane_sweep_step plane_sweep_decide(const struct plane_sweep_facts *facts, int64_t grace_ms)
 {
@@ -26,27 +30,30 @@ enum plane_sweep_step plane_sweep_decide(const struct plane_sweep_facts *facts, 
 	}
 }
 
-static void order(
+static int order(
 	struct plane_controller *controller, const char *backend, enum plane_sweep_step step)
 {
 	struct plane_error err = { 0 };
 	bool is_soft = step == PLANE_SWEEP_SOFT;
-	if (plane_terminate(controller, backend, is_soft ? PLANE_KIND_SOFT : PLANE_KIND_HARD,
-		    PLANE_REASON_SWEPT, &err) < 0)
+	int result = plane_terminate(controller, backend,
+		is_soft ? PLANE_KIND_SOFT : PLANE_KIND_HARD, PLANE_REASON_SWEPT, &err);
+	if (result < 0)
 		plane_warn("sweep %s: %s", backend, err.message);
 	else if (is_soft)
 		plane_metrics_add(&controller->metrics, PLANE_METRIC_SWEPT, 1);
+	return result;
 }
 
-void plane_sweep_drone(struct plane_controller *controller, int64_t drone_id)
+bool plane_sweep_drone(struct plane_controller *controller, int64_t drone_id)
 {
 	struct plane_store_sweep candidates = { 0 };
 	struct plane_error err = { 0 };
 	if (plane_store_sweep_candidates(controller->store, drone_id, &candidates, &err) < 0) {
 		plane_warn("find backends to sweep: %s", err.message);
-		return;
+		return false;
 	}
-	for (size_t i = 0; i < candidates.count; i++) {
+	int orders = 0, result = 0;
+	for (size_t i = 0; i < candidates.count && result != -EAGAIN && orders < ORDERS_MAX; i++) {
 		const struct plane_store_sweep_entry *entry = &candidates.entries[i];
 		struct plane_sweep_facts facts = { .status = entry->status,
 			.in_status_ms = entry->in_status_ms,
@@ -55,10 +62,13 @@ void plane_sweep_drone(struct plane_controller *controller, int64_t drone_id)
 			.has_pending_hard = entry->has_pending_hard };
 		enum plane_sweep_step step =
 			plane_sweep_decide(&facts, controller->config->termination_grace_ms);
-		if (step != PLANE_SWEEP_NOTHING)
-			order(controller, entry->backend, step);
+		if (step == PLANE_SWEEP_NOTHING)
+			continue;
+		result = order(controller, entry->backend, step);
+		orders++;
 	}
 	plane_store_sweep_finish(&candidates);
+	return result != -EAGAIN && orders == ORDERS_MAX;
 }
 
 void plane_sweep_lost(struct plane_controller *controller)

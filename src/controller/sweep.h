@@ -20,8 +20,9 @@ struct plane_sweep_facts {
 /** Pure. Soft at most once; hard when a soft one has not ended after `grace_ms` and a margin. */
 enum plane_sweep_step plane_sweep_decide(const struct plane_sweep_facts *facts, int64_t grace_ms);
 
-/** One round for a connected drone. Failures are logged; the next round tries again. */
-void plane_sweep_drone(struct plane_controller *controller, int64_t drone_id);
+/** One round for a connected drone, of a bounded number of orders: true when there may be more to
+ *  do at once. Failures are logged; the next round tries again. */
+bool plane_sweep_drone(struct plane_controller *controller, int64_t drone_id);
 
 /** Gives up the backends of drones that were silent for the time of the configuration. */
 void plane_sweep_lost(struct plane_controller *controller);

@@ -37,12 +37,14 @@ class Holder(Drone):
     def __init__(self, ws, name, journal):
         super().__init__(ws, name)
         self.journal, self.epoch, self.last_epoch, self.task = journal, None, 0, None
+        self.answers = 0
 
     async def ask(self, local_time=1_000_000, **more):
         await self.send({"RenewLease": {
             "epoch": self.epoch, "last_epoch": self.last_epoch, "journal": self.journal,
             "local_time": local_time, **more}})
         answer = await self.expect("LeaseResponse")
+        self.answers += 1
         assert answer.pop("local_time") == local_time
         if answer["deadlines"]:
             self.epoch = answer["epoch"]
@@ -286,6 +288,61 @@ def test_drones_connect_anew_when_the_database_is_another_one(tmp_path):
         controller = Controller(tmp_path, "--drone-lease-ms", str(LEASE_MS), db=server.new_database())
         run(story(server, controller))
         assert controller.stop() == 0
+
+
+SWEEPERS = 8  # more than a controller has threads for the work of nodes
+
+
+async def due_backend_on_each(controller, drones):
+    """Backends whose time is up at once, until each drone has one."""
+    without = {drone.name for drone in drones}
+    for number in range(100):
+        if not without:
+            return
+        made = (await controller.aconnect(f"due-{number}", lifetime_limit_seconds=1)).json()
+        drone = next(drone for drone in drones if drone.name == made["drone"])
+        await drone.action()
+        await drone.bring_up(made["backend_id"])
+        await drone.ask()
+        without.discard(drone.name)
+    raise AssertionError(f"100 backends, and none on {without}")
+
+
+def waiting_sessions(connection):
+    """Those that wait for a lock: which statement of which session."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pid, query_start FROM pg_stat_activity "
+                       "WHERE wait_event_type = 'Lock' AND application_name = 'plane'")
+        return set(cursor.fetchall())
+
+
+def test_renewals_do_not_wait_for_sweeps(tmp_path, postgres):
+    """Each drone has backends to be swept, and no order can be stored: renewals go on meanwhile."""
+    async def story(controller):
+        async with contextlib.AsyncExitStack() as stack:
+            drones = [await stack.enter_async_context(
+                holder(controller, f"dr-{number}", f"jo-{number}")) for number in range(SWEEPERS)]
+            for drone in drones:
+                await drone.ask()
+            await due_backend_on_each(controller, drones)
+            locks, looks = controller.database(), controller.database()
+            looks.autocommit = True
+            for drone in drones:
+                await stack.enter_async_context(holding(drone))
+            with contextlib.closing(locks), contextlib.closing(looks):
+                with locks.cursor() as cursor:
+                    cursor.execute("LOCK TABLE action IN EXCLUSIVE MODE")
+                while len(waiting := waiting_sessions(looks)) < 4:
+                    await asyncio.sleep(0.05)
+                before = {drone.name: drone.answers for drone in drones}
+                while any(drone.answers < before[drone.name] + 2 for drone in drones):
+                    await asyncio.sleep(0.05)
+                assert waiting & waiting_sessions(looks)
+
+    controller = Controller(tmp_path, "--drone-lease-ms", str(10 * LEASE_MS), "--tick-ms", "300",
+                            db=postgres.new_database())
+    run(story(controller))
+    assert controller.stop() == 0
 
 
 def test_what_is_no_request_for_a_lease_is_skipped(controller):
