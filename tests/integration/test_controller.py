@@ -876,7 +876,7 @@ def test_a_log_reader_that_leaves_is_cancelled(controller):
             backend = (await controller.aconnect()).json()["backend_id"]
             host, port = controller.address.split(":")
             _, writer = await asyncio.open_connection(host, int(port))
-            writer.write(f"GET /ctrl/b/{backend}/logs?follow=1 HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            writer.write(f"GET /ctrl/b/{backend}/logs?follow=1 HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
             request = await dr.expect("LogsRequest")
             writer.close()
             assert await dr.expect("LogsCancel") == {"request_id": request["request_id"]}

@@ -231,7 +231,7 @@ def hidden_connection(address, name):
     key = base64.b64encode(os.urandom(16)).decode()
     said = json.dumps({"version": VERSION, "name": name}).encode()
     connection.sendall(
-        f"GET /ctrl/c/{CLUSTER}/drone-socket HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket"
+        f"GET /ctrl/c/{CLUSTER}/drone-socket HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket"
         f"\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
         + struct.pack("!BBI", 0x81, 0x80 | len(said), 0) + said)
     return connection
@@ -426,7 +426,7 @@ def test_a_reader_of_logs_that_leaves_is_told_to_the_other_controller_s_drone(co
             backend = (await here.aconnect()).json()["backend_id"]
             host, port = here.address.split(":")
             reader, writer = await asyncio.open_connection(host, int(port))
-            writer.write(f"GET /ctrl/b/{backend}/logs?follow=1 HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            writer.write(f"GET /ctrl/b/{backend}/logs?follow=1 HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
             request = await dr.expect("LogsRequest")
             await dr.send({"LogsChunk": {"request_id": request["request_id"], "data": "one\n", "end": False}})
             await asyncio.wait_for(reader.readuntil(b"one\n"), 20)

@@ -185,7 +185,7 @@ def test_who_may_not_ask_is_refused_before_its_body_is_read(guarded):
     assert answer("/ctrl/b/revoke", 100000, "admin") == large
     assert answer("/pub/health", 5000) == large
     text = guarded.get("/metrics", headers=bearer(guarded.secrets["read"])).body.decode()
-    refused, = re.findall(r"^plane_[a-z_]*refused[a-z_]* (\d+)$", text, re.MULTILINE)
+    refused, = re.findall(r"^plane_auth_refused_total (\d+)$", text, re.MULTILINE)
     assert int(refused) == 3
 
 

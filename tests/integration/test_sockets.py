@@ -386,7 +386,7 @@ def test_a_connection_that_breaks_within_a_frame_is_gone(controller):
     ({"sec-websocket-version": "8"}, 400), ({"sec-websocket-key": None}, 400)])
 def test_what_is_no_websocket_is_refused(controller, headers, status):
     host, port = controller.address.split(":")
-    good = {"host": "x", "connection": "upgrade", "upgrade": "websocket",
+    good = {"host": "localhost", "connection": "upgrade", "upgrade": "websocket",
             "sec-websocket-version": "13", "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="}
     lines = [f"{name}: {value}" for name, value in {**good, **headers}.items() if value]
     for path in PATHS.values():

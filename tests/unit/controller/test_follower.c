@@ -1,5 +1,5 @@
-/* controller/follower.c on a PostgreSQL: what another store does reaches the hub of a controller that
- * has news of its own all the time. */
+/* controller/follower.c on a PostgreSQL: what another store does reaches the hub of a controller
+ * that has news of its own all the time. */
 #include "../cmocka_all.h"
 #include "../store/postgres_server.h"
 
