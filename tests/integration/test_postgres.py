@@ -58,6 +58,9 @@ def test_calls_are_refused_while_the_database_is_stopped_and_work_again_after(se
                 again = until(lambda: (answer := controller.connect("k")).status == 200 and answer.json())
                 assert again["backend_id"] == first["backend_id"] and again["spawned"] is False
                 assert server.execute("SELECT count(*) FROM backend") == [(1,)]
+                # it may be another database: drones come again, to say what they run
+                await asyncio.wait_for(dr.ws.wait_closed(), 30)
+            async with drone(controller) as dr:
                 await dr.bring_up(first["backend_id"])
                 assert controller.get(f"/pub/b/{first['backend_id']}/status").json()["status"] == "ready"
 
