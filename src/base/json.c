@@ -14,6 +14,51 @@ json_t *plane_json_parse(const char *bytes, size_t len, struct plane_error *err)
 	return value;
 }
 
+/* Behind the quote that ends a string; the end of the text if there is none. */
+static const char *skip_string(const char *at, const char *end)
+{
+	while (at < end && *at != '"')
+		at += *at == '\\' && end - at > 1 ? 2 : 1;
+	return at < end ? at + 1 : end;
+}
+
+struct plane_json_size plane_json_measure(const char *bytes, size_t len)
+{
+	struct plane_json_size size = { .values = 1 };
+	size_t depth = 0;
+	const char *end = bytes + len;
+	for (const char *at = bytes; at < end;) {
+		char byte = *at++;
+		if (byte == '"')
+			at = skip_string(at, end);
+		else if (byte == ']' || byte == '}')
+			depth -= depth > 0;
+		else if (byte == '[' || byte == '{' || byte == ',')
+			size.values++;
+		if (byte == '[' || byte == '{')
+			depth++;
+		if (depth > size.depth)
+			size.depth = depth;
+	}
+	return size;
+}
+
+json_t *plane_json_parse_foreign(
+	const char *bytes, size_t len, struct plane_json_size *size, struct plane_error *err)
+{
+	struct plane_json_size found = plane_json_measure(bytes, len);
+	if (size)
+		*size = found;
+	if (found.values <= PLANE_JSON_VALUES_MAX && found.depth <= PLANE_JSON_DEPTH_MAX)
+		return plane_json_parse(bytes, len, err);
+	if (found.depth > PLANE_JSON_DEPTH_MAX)
+		plane_error_set(err, -E2BIG, "JSON that is nested more than %zu deep",
+			PLANE_JSON_DEPTH_MAX);
+	else
+		plane_error_set(err, -E2BIG, "JSON of more than %zu values", PLANE_JSON_VALUES_MAX);
+	return NULL;
+}
+
 char *plane_json_dump(const json_t *value)
 {
 	return json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);

@@ -24,6 +24,25 @@ static inline void plane_json_decrefp(json_t **value)
  */
 json_t *plane_json_parse(const char *bytes, size_t len, struct plane_error *err);
 
+/** What a text from elsewhere may hold at most. */
+#define PLANE_JSON_VALUES_MAX ((size_t)16384)
+#define PLANE_JSON_DEPTH_MAX ((size_t)128) /* as the original's parser */
+
+/** Values and nesting of a text, found without making anything of it: as many as a parser would
+ *  make of it, or more. Any bytes. */
+struct plane_json_size {
+	size_t values, depth;
+};
+struct plane_json_size plane_json_measure(const char *bytes, size_t len);
+
+/**
+ * The same as plane_json_parse for a text from elsewhere: -E2BIG when it holds more than the limits
+ * above, before anything is made of it (values take up to a hundred times the bytes of their text).
+ * `*size` is filled in unless NULL.
+ */
+json_t *plane_json_parse_foreign(
+	const char *bytes, size_t len, struct plane_json_size *size, struct plane_error *err);
+
 /** Compact, keys sorted at every level: equal values give equal bytes. The caller frees it. */
 char *plane_json_dump(const json_t *value);
 

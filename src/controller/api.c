@@ -206,7 +206,7 @@ json_t *plane_api_body(struct plane_api_call *call)
 		return NULL;
 	}
 	struct plane_error err = { 0 };
-	json_t *json = plane_json_parse(request->body, request->body_len, &err);
+	json_t *json = plane_json_parse_foreign(request->body, request->body_len, NULL, &err);
 	if (!json) {
 		(void)plane_error_prefix(&err, "Failed to parse the request body as JSON");
 		plane_api_fail(call->response, PLANE_API_INVALID_JSON, err.message);

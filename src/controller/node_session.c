@@ -16,7 +16,12 @@
 #define HANDSHAKE_TIMEOUT_MS 10000
 /* A node need not wait for the answer to its handshake, but it must not send without end. */
 #define EARLY_MESSAGES_MAX 1024
-#define EARLY_BYTES_MAX ((size_t)1 << 20)
+#define EARLY_WEIGHT_MAX ((size_t)4 << 20)
+#define HANDSHAKE_MAX_BYTES ((size_t)16 << 10)
+/* The longest are inventories and metrics reports of a thousand backends, some 200 KiB, and lines
+ * of logs. */
+#define MESSAGE_MAX_BYTES ((size_t)1 << 20)
+#define VALUE_BYTES 100 /* of a JSON value in memory, about, beside its text */
 
 struct session_job {
 	struct plane_job base;
@@ -148,18 +153,26 @@ static enum plane_job_result register_run(struct plane_job *job)
 	return PLANE_JOB_DONE;
 }
 
+static void handle(struct plane_node_session *session, const json_t *json, size_t weight)
+{
+	session->message_weight = weight;
+	session->role->on_message(session, json);
+	session->message_weight = 0;
+}
+
 static void take_early_messages(struct plane_node_session *session)
 {
 	_cleanup_json_ json_t *early = STEAL(session->early);
-	for (size_t i = 0; i < json_array_size(early); i++)
+	size_t count = json_array_size(early);
+	for (size_t i = 0; i < count; i++)
 		if (session->phase == PLANE_SESSION_SERVING)
-			session->role->on_message(session, json_array_get(early, i));
+			handle(session, json_array_get(early, i), session->early_weight / count);
 }
 
-static void keep_early_message(struct plane_node_session *session, json_t *json, size_t len)
+static void keep_early_message(struct plane_node_session *session, json_t *json, size_t weight)
 {
-	session->early_bytes += len;
-	if (session->early_bytes > EARLY_BYTES_MAX ||
+	session->early_weight += weight;
+	if (session->early_weight > EARLY_WEIGHT_MAX ||
 		json_array_size(session->early) == EARLY_MESSAGES_MAX) {
 		plane_warn("%s does not wait for the handshake's answer: closing", session->name);
 		plane_node_session_refuse(
@@ -221,6 +234,16 @@ static int check_handshake(
 	return 0;
 }
 
+static void on_ws_text(void *data, const char *text, size_t len);
+
+static void listen_to(struct plane_node_session *session, size_t message_max_bytes)
+{
+	plane_ws_listen(session->ws, &(struct plane_ws_listener){ .data = session,
+					     .on_text = on_ws_text,
+					     .on_closed = on_ws_closed,
+					     .message_max_bytes = message_max_bytes });
+}
+
 static void on_handshake(struct plane_node_session *session, const json_t *json)
 {
 	struct plane_error err = { 0 };
@@ -231,6 +254,7 @@ static void on_handshake(struct plane_node_session *session, const json_t *json)
 		return;
 	}
 	session->phase = PLANE_SESSION_REGISTERING;
+	listen_to(session, MESSAGE_MAX_BYTES);
 	(void)plane_strand_submit(
 		session->strand, &new_job(session, register_run, register_done)->base);
 }
@@ -239,15 +263,17 @@ static void on_ws_text(void *data, const char *text, size_t len)
 {
 	struct plane_node_session *session = data;
 	struct plane_error err = { 0 };
-	_cleanup_json_ json_t *json = plane_json_parse(text, len, &err);
+	struct plane_json_size size;
+	_cleanup_json_ json_t *json = plane_json_parse_foreign(text, len, &size, &err);
+	size_t weight = len + size.values * VALUE_BYTES;
 	if (session->phase == PLANE_SESSION_HANDSHAKE) {
 		on_handshake(session, json);
 	} else if (!json) {
 		plane_warn("skipping a message of %s: %s", session->name, err.message);
 	} else if (session->phase == PLANE_SESSION_REGISTERING) {
-		keep_early_message(session, json, len);
+		keep_early_message(session, json, weight);
 	} else if (session->phase == PLANE_SESSION_SERVING) {
-		session->role->on_message(session, json);
+		handle(session, json, weight);
 	}
 }
 
@@ -281,9 +307,7 @@ void plane_node_session_start(struct plane_node_session *owned_session, struct p
 	(void)uv_timer_start(&session->timer, on_handshake_timeout, HANDSHAKE_TIMEOUT_MS, 0);
 	DL_APPEND(controller->sessions, session);
 	controller->open_sessions++;
-	plane_ws_listen(
-		ws, &(struct plane_ws_listener){
-			    .data = session, .on_text = on_ws_text, .on_closed = on_ws_closed });
+	listen_to(session, HANDSHAKE_MAX_BYTES);
 }
 
 void plane_node_session_send_text(struct plane_node_session *session, const char *text)
@@ -316,6 +340,7 @@ void plane_node_session_close(struct plane_node_session *session)
 
 bool plane_node_session_submit(struct plane_node_session *session, struct plane_job *owned_job)
 {
+	owned_job->weight = session->message_weight;
 	bool is_taken = plane_strand_submit(session->strand, owned_job);
 	if (!is_taken && session->phase == PLANE_SESSION_SERVING) {
 		plane_warn("%s sends faster than the store takes: closing", session->name);

@@ -41,7 +41,8 @@ struct plane_node_session {
 	struct plane_strand *strand;
 	enum plane_session_phase phase;
 	json_t *early; /* messages that came before it was registered, or NULL */
-	size_t early_bytes;
+	size_t early_weight;
+	size_t message_weight;            /* of the message that is being handled; else 0 */
 	bool was_serving;                 /* once closed: until then, on_closed is due */
 	atomic_bool is_gone;              /* for jobs: the connection is closed */
 	char cluster[PLANE_CLUSTER_SIZE]; /* "" for DNS servers */
@@ -81,7 +82,8 @@ void plane_node_session_retire(struct plane_node_session *session);
  */
 void plane_node_sessions_check(struct plane_controller *controller);
 
-/** A job for the session's strand; embed as first member. A session with too many unfinished jobs
+/** A job for the session's strand; embed as first member. While a message is handled it counts with
+ *  that one's size. A session with too many unfinished jobs
  *  is closed: its node sends again after it has reconnected. */
 bool plane_node_session_submit(struct plane_node_session *session, struct plane_job *owned_job);
 

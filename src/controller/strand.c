@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 
 #define STRAND_JOBS_MAX 4096
+#define STRAND_WEIGHT_MAX ((size_t)16 << 20)
 #define RETRY_FIRST_MS 100
 #define RETRY_MAX_MS 5000
 
@@ -17,7 +18,7 @@ struct plane_strand {
 	struct plane_job *waiting_first, *waiting_last;
 	struct plane_job *batch;     /* owned by the pool thread while it works */
 	struct plane_job *batch_end; /* first job that was not done; set by the pool thread */
-	size_t length;
+	size_t length, weight;
 	unsigned retry_ms;
 	bool is_working, is_paused, is_closing;
 	void (*on_closed)(void *data);
@@ -36,13 +37,20 @@ static void on_timer_closed(uv_handle_t *handle)
 		on_closed(data);
 }
 
+/* It is over: `done` frees it. */
+static void finish_job(struct plane_strand *strand, struct plane_job *job, bool is_cancelled)
+{
+	strand->length--;
+	strand->weight -= job->weight;
+	job->done(job, is_cancelled); /* may submit or close */
+}
+
 static void cancel_all(struct plane_strand *strand)
 {
 	while (strand->waiting_first) {
 		struct plane_job *job = strand->waiting_first;
 		strand->waiting_first = job->next;
-		strand->length--;
-		job->done(job, true);
+		finish_job(strand, job, true);
 	}
 	strand->waiting_last = NULL;
 }
@@ -106,8 +114,7 @@ static void after_batch(struct plane_http_job *work)
 		strand->retry_ms = 0;
 	while (job != end) {
 		struct plane_job *next = job->next;
-		strand->length--;
-		job->done(job, false); /* may submit or close */
+		finish_job(strand, job, false);
 		job = next;
 	}
 	strand->is_working = false;
@@ -142,7 +149,9 @@ struct plane_strand *plane_strand_create(uv_loop_t *loop, struct plane_http_pool
 bool plane_strand_submit(struct plane_strand *strand, struct plane_job *owned_job)
 {
 	owned_job->next = NULL;
-	if (strand->is_closing || strand->length >= STRAND_JOBS_MAX) {
+	bool is_full = strand->length >= STRAND_JOBS_MAX ||
+		       (strand->length && strand->weight + owned_job->weight > STRAND_WEIGHT_MAX);
+	if (strand->is_closing || is_full) {
 		owned_job->done(owned_job, true);
 		return false;
 	}
@@ -152,6 +161,7 @@ bool plane_strand_submit(struct plane_strand *strand, struct plane_job *owned_jo
 		strand->waiting_first = owned_job;
 	strand->waiting_last = owned_job;
 	strand->length++;
+	strand->weight += owned_job->weight;
 	start(strand);
 	return true;
 }

@@ -23,13 +23,14 @@ struct plane_job {
 	 */
 	void (*done)(struct plane_job *job, bool is_cancelled);
 	struct plane_job *next;
+	size_t weight; /* bytes that it holds, about; all jobs of a strand are bounded together */
 };
 
 struct plane_strand;
 
 /** `pool` belongs to `loop` and is closed after the strand. */
 struct plane_strand *plane_strand_create(uv_loop_t *loop, struct plane_http_pool *pool);
-/** Loop thread. False when `plane_strand_length` has reached the limit: the job is cancelled. */
+/** Loop thread. False when there are 4096 jobs already, or jobs of 16 MiB: it is cancelled. */
 bool plane_strand_submit(struct plane_strand *strand, struct plane_job *owned_job);
 /** Jobs that are waiting or running. */
 size_t plane_strand_length(const struct plane_strand *strand);

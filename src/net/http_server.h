@@ -51,6 +51,7 @@ struct plane_ws_listener {
 	/** The connection is gone (Close frame of the peer, error, or plane_ws_close); last call.
 	 */
 	void (*on_closed)(void *data);
+	size_t message_max_bytes; /* a longer one ends the connection; 0: 64 MiB */
 };
 
 /** What a handler answers. Zeroed is 200 with an empty body. */
@@ -116,6 +117,7 @@ bool plane_http_stream_write(struct plane_http_stream *stream, const void *bytes
 void plane_http_stream_end(struct plane_http_stream *stream);
 
 /* WebSockets on the server's side: loop thread only. */
+/** Again: another listener in its place, also from inside on_text. */
 void plane_ws_listen(struct plane_ws *ws, const struct plane_ws_listener *listener);
 /** False when more than 16 MiB wait for a slow peer: the connection is then closed. */
 bool plane_ws_send_text(struct plane_ws *ws, const char *text, size_t len);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "base/version.h"
 #include "net/http_internal.h"
 
@@ -103,6 +104,11 @@ void plane_http_ws_read(struct plane_http_connection *connection, const char *by
 	int result = plane_websocket_feed(ws->endpoint, bytes, len);
 	ws->is_feeding = false;
 	flush(connection);
+	if (result < 0)
+		plane_warn(
+			"connection from %s: closed, as its frames are wrong or a message is too "
+			"long",
+			connection->peer_address);
 	if (result < 0 || ws->is_dropped || plane_websocket_is_closed(ws->endpoint))
 		plane_http_connection_abort(connection);
 }
@@ -123,6 +129,9 @@ void plane_http_ws_tick(struct plane_http_connection *connection)
 void plane_ws_listen(struct plane_ws *ws, const struct plane_ws_listener *listener)
 {
 	ws->listener = *listener;
+	plane_websocket_set_message_max(ws->endpoint, listener->message_max_bytes
+							      ? listener->message_max_bytes
+							      : PLANE_WEBSOCKET_MESSAGE_MAX);
 }
 
 bool plane_ws_send_text(struct plane_ws *ws, const char *text, size_t len)

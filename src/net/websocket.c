@@ -92,6 +92,11 @@ struct plane_websocket *plane_websocket_create(
 	return ws;
 }
 
+void plane_websocket_set_message_max(struct plane_websocket *ws, size_t bytes)
+{
+	wslay_event_config_set_max_recv_msg_length(ws->context, bytes);
+}
+
 void plane_websocket_destroy(struct plane_websocket *ws)
 {
 	if (!ws)

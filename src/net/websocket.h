@@ -26,6 +26,10 @@ struct plane_websocket *plane_websocket_create(
 /** Not from inside on_text. */
 void plane_websocket_destroy(struct plane_websocket *ws);
 
+/** Longer messages than this break the protocol, from the next one on; at first it is
+ *  PLANE_WEBSOCKET_MESSAGE_MAX. Also from inside on_text. */
+void plane_websocket_set_message_max(struct plane_websocket *ws, size_t bytes);
+
 /**
  * Takes bytes of the peer and calls on_text for what they complete. What is to be sent afterwards
  * is in the output. -EPROTO when the peer broke the protocol: send the output, then close.

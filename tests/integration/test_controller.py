@@ -288,6 +288,8 @@ def test_bad_bodies_are_told_apart(controller):
     assert status(json.dumps(connect_body(id="Not Allowed")).encode()).status == 422
     assert status(json.dumps(connect_body(subdomain="-x")).encode()).status == 422
     assert status(b'"' + b"x" * (2 << 20) + b'"').status == 413
+    many = status(b'{"auth":{"a":[' + b"[]," * 600000 + b"[]]}}")
+    assert many.status == 400 and "more than 16384 values" in many.json()["message"]
     assert status(b"{}", "application/vnd.x+json; charset=utf-8").status == 409
     assert controller.post("/ctrl/b/revoke", {"backend_id": "x"}).status == 422
 
@@ -810,6 +812,51 @@ def test_nonsense_after_the_handshake_is_skipped(controller):
             await dr.send({"BackendEvent": {"event_id": "x"}})
             await dr.send([])
             await dr.event("nobody", {"status": "loading"})
+
+    run(story())
+
+
+@pytest.mark.parametrize("role", ["drone-socket", "proxy-socket"])
+def test_a_message_that_is_too_large_ends_only_that_connection(controller, role):
+    path = f"/ctrl/c/{CLUSTER}/{role}"
+    name = "dr-large" if role == "drone-socket" else "px-large"
+
+    async def cut(peer):
+        with pytest.raises(websockets.ConnectionClosed):
+            while True:
+                await peer.receive()
+
+    async def story():
+        async with drone(controller) as other, node(controller, path, name) as peer:
+            await peer.ws.send("[" + "[]," * 340000 + "[]]")  # skipped: too many values
+            await peer.send({"Unknown": "x" * 900000})
+            await other.event("nobody", {"status": "loading"})
+            await peer.ws.send(json.dumps({"Unknown": "x" * (1 << 20)}))
+            await cut(peer)
+            await other.event("nobody", {"status": "loading"})
+        async with websockets.connect(f"ws://{controller.address}{path}") as ws:
+            await ws.send(json.dumps({"version": VERSION, "name": name, "more": "x" * 16384}))
+            await cut(Node(ws, name))
+
+    run(story())
+    assert "JSON of more than 16384 values" in (controller.directory / "controller.log").read_text()
+
+
+def test_a_drone_that_runs_ten_thousand_backends_is_heard(controller):
+    """It says so at once, before its handshake is answered."""
+    async def story():
+        path = f"ws://{controller.address}/ctrl/c/{CLUSTER}/drone-socket"
+        names = [f"backend-{number:05}" for number in range(10000)]
+        async with websockets.connect(path, max_size=None) as ws:
+            await ws.send(json.dumps({"version": VERSION, "name": "dr-many",
+                                      "extensions": ["inventory", "drone-lease"]}))
+            for first in range(0, len(names), 1000):
+                part = {name: 1 << 50 for name in names[first:first + 1000]}
+                await ws.send(json.dumps({"Inventory": {"backends": part}}))
+            peer, ended = Drone(ws, "dr-many"), []
+            while len(ended) < len(names):
+                ended += (await peer.expect("EndBackends"))["backends"]
+            assert sorted(ended) == sorted(names)
 
     run(story())
 

@@ -209,6 +209,18 @@ static void after_noting(struct plane_job *base, bool is_cancelled)
 	free(job);
 }
 
+static void submit_heavy(
+	struct fixture *fixture, struct plane_strand *strand, char letter, size_t weight)
+{
+	struct noting_job *job = PLANE_NEW(struct noting_job);
+	job->base.run = run_noting;
+	job->base.done = after_noting;
+	job->base.weight = weight;
+	job->fixture = fixture;
+	job->letter = letter;
+	plane_strand_submit(strand, &job->base);
+}
+
 static void submit(
 	struct fixture *fixture, struct plane_strand *strand, char letter, int failures_left)
 {
@@ -240,6 +252,25 @@ static void jobs_of_a_strand_stay_in_order_even_when_one_is_retried(void **state
 	plane_strand_close(strand, NULL, NULL);
 }
 
+static void jobs_of_a_strand_are_bounded_by_what_they_hold(void **state)
+{
+	enum { MIB = 1 << 20 };
+	struct fixture *fixture = *state;
+	struct plane_strand *strand = plane_strand_create(&fixture->loop, fixture->workers);
+	submit_heavy(fixture, strand, 'a', 10 * MIB);
+	submit_heavy(fixture, strand, 'b', 6 * MIB);
+	submit_heavy(fixture, strand, 'c', 1);
+	submit_heavy(fixture, strand, 'd', 0);
+	turn_until_empty(fixture, strand);
+	submit_heavy(fixture, strand, 'e', 40 * MIB); /* one alone may be as large as it likes */
+	submit_heavy(fixture, strand, 'f', 1);
+	turn_until_empty(fixture, strand);
+	submit_heavy(fixture, strand, 'g', 16 * MIB); /* what is done counts no more */
+	turn_until_empty(fixture, strand);
+	assert_string_equal(fixture->seen, "c-abdf-eg");
+	plane_strand_close(strand, NULL, NULL);
+}
+
 static void closing_a_strand_cancels_what_has_not_begun(void **state)
 {
 	struct fixture *fixture = *state;
@@ -265,6 +296,7 @@ int main(void)
 		WITH_HUB(when_events_were_missed_all_subscribers_and_waiters_are_told),
 		WITH_HUB(only_what_is_done_here_goes_to_the_outlet),
 		WITH_HUB(jobs_of_a_strand_stay_in_order_even_when_one_is_retried),
+		WITH_HUB(jobs_of_a_strand_are_bounded_by_what_they_hold),
 		WITH_HUB(closing_a_strand_cancels_what_has_not_begun),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,6 +19,7 @@ struct fixture {
 	struct plane_http_server *server;
 	struct plane_http_stream *streams[CONNECTIONS_MAX];
 	int stream_count, closed_streams, closed_ws, asked, handled;
+	size_t ws_bytes;
 };
 
 static void on_stream_closed(void *data)
@@ -38,9 +39,19 @@ static void on_ws_closed(void *data)
 	((struct fixture *)data)->closed_ws++;
 }
 
+static void on_ws_text(void *data, const char *text, size_t len)
+{
+	struct fixture *f = data;
+	(void)text;
+	f->ws_bytes += len;
+}
+
 static void start_ws(void *data, struct plane_ws *ws)
 {
-	plane_ws_listen(ws, &(struct plane_ws_listener){ .data = data, .on_closed = on_ws_closed });
+	plane_ws_listen(ws, &(struct plane_ws_listener){ .data = data,
+				    .on_text = on_ws_text,
+				    .on_closed = on_ws_closed,
+				    .message_max_bytes = 100 });
 }
 
 static void handle(const struct plane_http_request *request, struct plane_http_response *response)
@@ -272,15 +283,38 @@ static void flood(struct fixture *f, int fd, const char *bytes, size_t len)
 	}
 }
 
+static int open_ws(struct fixture *f)
+{
+	int fd = open_client(f, "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n"
+				"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+				"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+	assert_non_null(strstr(await(f, fd), "HTTP/1.1 101"));
+	return fd;
+}
+
+static void a_message_that_is_too_long_ends_the_websocket(void **state)
+{
+	struct fixture *f = *state;
+	char frame[6 + 101] = { (char)0x81, (char)(0x80 | 100) }; /* masked with zeros */
+	int fd = open_ws(f);
+	assert_int_equal(send(fd, frame, 6 + 100, 0), 6 + 100);
+	while (f->ws_bytes < 100)
+		uv_run(&f->loop, UV_RUN_ONCE);
+	assert_int_equal(f->closed_ws, 0);
+	frame[1] = (char)(0x80 | 101);
+	assert_int_equal(send(fd, frame, 7, 0), 7); /* its first byte is enough */
+	while (!f->closed_ws)
+		uv_run(&f->loop, UV_RUN_ONCE);
+	assert_int_equal(f->ws_bytes, 100);
+	close(fd);
+}
+
 static void who_sends_pings_and_reads_no_answers_is_dropped(void **state)
 {
 	enum { FRAME = 131, FRAMES = 1000 };
 	struct fixture *f = *state;
 	char *pings = plane_alloc_zero(FRAMES, FRAME);
-	int fd = open_client(f, "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n"
-				"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-				"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
-	assert_non_null(strstr(await(f, fd), "HTTP/1.1 101"));
+	int fd = open_ws(f);
 	for (size_t i = 0; i < FRAMES; i++) { /* 125 bytes, masked with zeros */
 		pings[i * FRAME] = (char)0x89;
 		pings[i * FRAME + 1] = (char)(0x80 | 125);
@@ -300,6 +334,7 @@ int main(void)
 		CASE(who_may_not_ask_is_told_before_the_body_is_read),
 		CASE(a_route_may_take_less_than_the_server),
 		CASE(all_bodies_together_are_bounded),
+		CASE(a_message_that_is_too_long_ends_the_websocket),
 		CASE(who_sends_pings_and_reads_no_answers_is_dropped),
 		CASE(who_says_nothing_at_first_is_closed_soon),
 	};
