@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -302,4 +303,15 @@ void plane_file_spread_directories(const char *path)
 		return;
 	flags |= FS_TOPDIR_FL;
 	(void)ioctl(fd, FS_IOC_SETFLAGS, &flags); /* a file system without it has its own ways */
+}
+
+int64_t plane_file_raise_limit(void)
+{
+	struct rlimit limit = { 0 };
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+			(void)getrlimit(RLIMIT_NOFILE, &limit); /* as it was */
+	}
+	return limit.rlim_cur > INT32_MAX ? INT32_MAX : (int64_t)limit.rlim_cur;
 }

@@ -35,6 +35,10 @@ int plane_file_check_private(int fd, const char *path, struct plane_error *err);
 int plane_file_read_private(
 	const char *path, size_t max, struct plane_buffer *content, struct plane_error *err);
 
+/** Lets this process have as many files open as it may allow itself (the hard limit), and says how
+ *  many that is. */
+int64_t plane_file_raise_limit(void);
+
 /** Makes the directory and its parents; existing ones are fine and keep their mode. */
 int plane_file_make_directories(const char *path, mode_t mode, struct plane_error *err);
 

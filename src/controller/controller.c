@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/ready.h"
 #include "base/text.h"
@@ -32,6 +33,9 @@
 #define MAX_BODY_BYTES (2u << 20)
 #define MAX_HELD_BYTES (64u << 20) /* of all bodies together */
 #define MAX_CONNECTIONS 4096
+/* Files that are no connections of the server: of the store, connections to other servers, what is
+ * read again while it runs. */
+#define FILES_OF_OUR_OWN 256
 #define LOST_CHECK_MS 10000
 
 const struct plane_controller_config plane_controller_config_defaults = {
@@ -318,6 +322,19 @@ static bool is_ticket_valid(void *data, uint64_t ticket)
 	       plane_access_is_valid(controller->access, ticket, plane_clock_realtime_ms());
 }
 
+/* Whoever opens connections must not take the files away that the rest needs. */
+static int max_connections(void)
+{
+	int64_t files = plane_file_raise_limit();
+	int64_t possible = files > 2 * FILES_OF_OUR_OWN ? files - FILES_OF_OUR_OWN : files / 2;
+	if (possible >= MAX_CONNECTIONS)
+		return MAX_CONNECTIONS;
+	plane_warn("no more than %d connections at a time, as this process may open %lld files: "
+		   "raise its limit (ulimit -n, LimitNOFILE=)",
+		(int)possible, (long long)files);
+	return (int)possible;
+}
+
 static int open_server(struct plane_controller *controller, struct plane_error *err)
 {
 	const struct plane_controller_config *config = controller->config;
@@ -329,7 +346,7 @@ static int open_server(struct plane_controller *controller, struct plane_error *
 		.max_body_bytes = MAX_BODY_BYTES,
 		.max_held_bytes = MAX_HELD_BYTES,
 		.takes_body = plane_api_takes_body,
-		.max_connections = MAX_CONNECTIONS,
+		.max_connections = max_connections(),
 		.tls = plane_guard_tls(controller) };
 	if (config->controller_url)
 		controller->public_url = plane_public_url(config->controller_url, err);

@@ -6,13 +6,13 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <uv.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/ready.h"
 #include "base/text.h"
@@ -144,15 +144,9 @@ static int check_config(const struct plane_proxy_config *config, struct plane_er
 }
 
 /* As many files as the system lets us have; each connection may need two. */
-static void raise_file_limit(struct proxy *proxy)
+static void limit_connections(struct proxy *proxy)
 {
-	struct rlimit limit = { 0 };
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-			(void)getrlimit(RLIMIT_NOFILE, &limit); /* as it was */
-	}
-	int64_t possible = ((int64_t)limit.rlim_cur - FILES_OF_OUR_OWN) / 2;
+	int64_t possible = (plane_file_raise_limit() - FILES_OF_OUR_OWN) / 2;
 	proxy->shared.max_connections = proxy->config->max_connections;
 	if (possible < proxy->shared.max_connections)
 		proxy->shared.max_connections = possible;
@@ -272,7 +266,7 @@ int plane_proxy_run(const struct plane_proxy_config *config, struct plane_error 
 		(void)plane_text_copy(proxy->name, sizeof(proxy->name), config->name);
 	else
 		plane_name_random(plane_node_prefix(PLANE_NODE_PROXY), proxy->name);
-	raise_file_limit(proxy);
+	limit_connections(proxy);
 	proxy->shared.config = config;
 	proxy->shared.control = plane_control_create(&proxy->loop, &proxy->shared, &listener, err);
 	if (!proxy->shared.control) {

@@ -42,6 +42,8 @@ class Answer:
 class Controller:
     """A started controller."""
 
+    wrapper = ()  # a program that becomes it
+
     def __init__(self, directory, *flags, listen="127.0.0.1:0", db=None):
         self.directory, self.flags = directory, list(flags)
         self.db = db or f"sqlite:{directory}/plane.db"
@@ -50,7 +52,7 @@ class Controller:
     def start(self, listen):
         self.log = open(self.directory / "controller.log", "ab")
         self.process = subprocess.Popen(
-            [DRIVER, "--db", self.db, "--listen", listen, *self.flags],
+            [*self.wrapper, DRIVER, "--db", self.db, "--listen", listen, *self.flags],
             stdout=subprocess.PIPE, stderr=self.log, text=True)
         line = self.process.stdout.readline()
         assert line.startswith("ready "), (self.directory / "controller.log").read_text()

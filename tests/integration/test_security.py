@@ -319,6 +319,30 @@ def test_a_revoked_token_ends_a_log_that_is_followed(guarded):
     asyncio.run(story())
 
 
+class FewFiles(Guarded):
+    wrapper = ("prlimit", "--nofile=128:600")
+
+
+def test_connections_do_not_take_the_files_that_a_revocation_needs(tmp_path):
+    controller = FewFiles(tmp_path)
+    host, port = controller.address.rsplit(":", 1)
+    limits = pathlib.Path(f"/proc/{controller.process.pid}/limits").read_text()
+    assert re.search(r"Max open files +600 +600 ", limits), limits
+    assert "no more than 344 connections" in controller.log_text()
+    files = f"/proc/{controller.process.pid}/fd"
+    with contextlib.ExitStack() as silent:
+        for _ in range(450):
+            silent.enter_context(socket.create_connection((host, int(port)), timeout=20))
+        wait_until(lambda: len(os.listdir(files)) > 344, 20, "all the connections that may be")
+        revoke(controller.tokens, "read")
+        headers = bearer(controller.secrets["read"])
+        wait_until(lambda: controller.get("/ctrl/status", headers=headers).status == 401, 30,
+                   "the end of the token")
+        assert len(os.listdir(files)) < 600
+    assert controller.stop() == 0
+    assert "Too many open files" not in controller.log_text()
+
+
 def test_an_expired_token_ends_what_was_opened_with_it(guarded):
     short = guarded.add("short", "node", "--expires-in", "3s")
     path = f"/ctrl/c/{CLUSTER}/proxy-socket"

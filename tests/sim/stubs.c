@@ -140,6 +140,11 @@ void plane_log_reader_destroy(struct plane_log_reader *reader)
 
 /* ---- controllers ---- */
 
+int64_t plane_file_raise_limit(void)
+{
+	return INT32_MAX;
+}
+
 void plane_api_handle(
 	const struct plane_http_request *request, struct plane_http_response *response)
 {
