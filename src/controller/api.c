@@ -10,9 +10,8 @@
 #include "controller/error_body.h"
 
 /* Bodies of connect calls may be as long as the server takes. The others are short; and what
- * everybody may ask needs none, though some clients send one. */
+ * everybody may ask needs none: if one is sent, it is not read. */
 #define BODY_MAX_BYTES ((size_t)64 << 10)
-#define PUBLIC_BODY_MAX_BYTES ((size_t)1 << 10)
 
 #define PUBLIC PLANE_API_PUBLIC
 #define CONNECT PLANE_SCOPE_CONNECT
@@ -173,8 +172,7 @@ bool plane_api_takes_body(const struct plane_http_request *request, size_t *max_
 		return false;
 	}
 	if (!route || route->handle != plane_api_connect)
-		*max_body_bytes =
-			scopes == PLANE_API_PUBLIC ? PUBLIC_BODY_MAX_BYTES : BODY_MAX_BYTES;
+		*max_body_bytes = scopes == PLANE_API_PUBLIC ? 0 : BODY_MAX_BYTES;
 	return true;
 }
 

@@ -199,6 +199,7 @@ static void run_handler(struct plane_http_job *job)
 
 static void start_handler(struct plane_http_connection *connection)
 {
+	plane_http_connection_leave_silent(connection);
 	connection->request.body = plane_buffer_text(&connection->body);
 	connection->request.body_len = connection->body.len;
 	connection->phase = PLANE_HTTP_HANDLING;
@@ -305,7 +306,13 @@ static bool is_head_acceptable(
 	return false;
 }
 
-/* False: answered without a look at the body. */
+/* Who has shown nothing for itself keeps no place with a body that does not come. */
+static bool is_known(const struct plane_http_connection *connection)
+{
+	return connection->response.ticket || connection->request.peer_common_name;
+}
+
+/* False: answered, or handled, without a look at the body. */
 static bool is_body_wanted(
 	struct plane_http_connection *connection, const struct plane_http1_head *head)
 {
@@ -320,10 +327,17 @@ static bool is_body_wanted(
 		plane_http_answer(connection);
 		return false;
 	}
+	if (connection->max_body_bytes == 0) {
+		connection->must_close = true;
+		start_handler(connection);
+		return false;
+	}
 	if (connection->body_left > connection->max_body_bytes) {
 		plane_http_refuse(connection, 413, "The body is too large.");
 		return false;
 	}
+	if (!is_known(connection))
+		enter_silent(connection);
 	return true;
 }
 

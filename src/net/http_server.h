@@ -79,8 +79,10 @@ struct plane_http_server_config {
 	size_t max_body_bytes; /* 413 above */
 	size_t max_held_bytes; /* of the bodies of all requests together; 503 above. 0: no limit */
 	/** NULL, or asked when a head is there, before its body is read. False: `response`, which
-	 * it fills, is the answer, and the connection ends. `*max_body_bytes` may be made less.
-	 * Loop thread; must not block. The request has no body yet. */
+	 * it fills, is the answer, and the connection ends. `*max_body_bytes` may be made less;
+	 * with 0 the request is handled without its body, and the connection ends after the answer.
+	 * With neither ticket nor client certificate it may be displaced while its body comes. Loop
+	 *  thread; must not block. The request has no body yet. */
 	bool (*takes_body)(const struct plane_http_request *request, size_t *max_body_bytes,
 		struct plane_http_response *response);
 	/* at the limit the connection that has been silent longest, and for two seconds, is closed

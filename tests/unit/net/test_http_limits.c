@@ -74,6 +74,10 @@ static bool takes_body(const struct plane_http_request *request, size_t *max_bod
 	f->asked++;
 	if (strcmp(request->path, "/short") == 0)
 		*max_body_bytes = 4;
+	if (strcmp(request->path, "/none") == 0)
+		*max_body_bytes = 0;
+	if (strcmp(request->path, "/known") == 0)
+		response->ticket = 7;
 	if (strcmp(request->path, "/closed") != 0)
 		return true;
 	response->status = 401;
@@ -247,6 +251,46 @@ static void a_route_may_take_less_than_the_server(void **state)
 	close(fd);
 }
 
+static void a_body_that_nobody_wants_is_not_waited_for(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const requests[] = { POST("/none", "Content-Length: 900\r\n"),
+		POST("/none", "Content-Length: 40\r\n") "GET /a HTTP/1.1\r\nHost: a\r\n\r\n",
+		POST("/none", "Transfer-Encoding: chunked\r\n") "5\r\nab" };
+	for (int i = 0; i < 3; i++) {
+		int fd = open_client(f, requests[i]);
+		assert_non_null(strstr(await(f, fd), "HTTP/1.1 200"));
+		assert_string_equal(await(f, fd), "");
+		close(fd);
+	}
+	assert_int_equal(f->handled, 3); /* what looks like a request there is none */
+}
+
+static void a_body_that_does_not_come_keeps_no_place_for_a_stranger(void **state)
+{
+	struct fixture *f = *state;
+	int known[2], strange[2];
+	for (int i = 0; i < 2; i++)
+		known[i] = open_client(f, POST("/known", "Content-Length: 9\r\n"));
+	for (int i = 0; i < 2; i++)
+		strange[i] = open_client(f, POST("/", "Content-Length: 9\r\n"));
+	while (f->asked < 4)
+		uv_run(&f->loop, UV_RUN_ONCE);
+	for (int i = 0; i < 2; i++) {
+		int late = open_client(f, STREAM);
+		assert_non_null(strstr(await(f, late), "HTTP/1.1 200"));
+		assert_string_equal(await(f, strange[i]), "");
+		close(strange[i]);
+		strange[i] = late;
+	}
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(send(known[i], "123456789", 9, 0), 9);
+		assert_non_null(strstr(await(f, known[i]), "HTTP/1.1 200"));
+		close(known[i]);
+		close(strange[i]);
+	}
+}
+
 static void all_bodies_together_are_bounded(void **state)
 {
 	struct fixture *f = *state;
@@ -333,6 +377,8 @@ int main(void)
 		CASE(who_is_served_keeps_its_place),
 		CASE(who_may_not_ask_is_told_before_the_body_is_read),
 		CASE(a_route_may_take_less_than_the_server),
+		CASE(a_body_that_nobody_wants_is_not_waited_for),
+		CASE(a_body_that_does_not_come_keeps_no_place_for_a_stranger),
 		CASE(all_bodies_together_are_bounded),
 		CASE(a_message_that_is_too_long_ends_the_websocket),
 		CASE(who_sends_pings_and_reads_no_answers_is_dropped),
