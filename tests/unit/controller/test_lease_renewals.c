@@ -55,8 +55,9 @@ static int set_up(void **state)
 	assert_int_equal(uv_sem_init(&fixture->store.is_asked, 0), 0);
 	assert_int_equal(uv_sem_init(&fixture->store.may_answer, 0), 0);
 	assert_int_equal(uv_loop_init(&controller->loop), 0);
-	controller->workers = plane_http_pool_create(&controller->loop, 1, &err);
-	assert_non_null(controller->workers);
+	controller->lease_workers = plane_http_pool_create(&controller->loop, 1, &err);
+	assert_non_null(controller->lease_workers);
+	controller->config = &plane_controller_config_defaults;
 	controller->store = &fixture->store.base;
 	controller->renewals = plane_lease_renewals_create(controller);
 	uv_timer_init(&controller->loop, &controller->renewals_timer);
@@ -70,7 +71,7 @@ static int tear_down(void **state)
 	struct fixture *fixture = *state;
 	struct plane_controller *controller = &fixture->controller;
 	uv_close((uv_handle_t *)&controller->renewals_timer, NULL);
-	plane_http_pool_close(controller->workers, NULL, NULL);
+	plane_http_pool_close(controller->lease_workers, NULL, NULL);
 	uv_run(&controller->loop, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&controller->loop), 0);
 	plane_lease_renewals_destroy(controller->renewals);
@@ -127,7 +128,7 @@ static void let_answer(struct fixture *fixture)
 {
 	struct plane_controller *controller = &fixture->controller;
 	struct marker marker = { .job = { .run = pass, .done = mark } };
-	plane_http_pool_submit(controller->workers, &marker.job);
+	plane_http_pool_submit(controller->lease_workers, &marker.job);
 	uv_sem_post(&fixture->store.may_answer);
 	while (!marker.is_done)
 		uv_run(&controller->loop, UV_RUN_ONCE);
