@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "controller/error_body.h"
+#include "controller/log_relay.h"
 
 /* Bodies of connect calls may be as long as the server takes. The others are short; and what
  * everybody may ask needs none: if one is sent, it is not read. */
@@ -21,7 +22,7 @@
 
 /* docs/api.md shows this table; the tests hold both against what is answered. */
 static const struct plane_api_route routes[] = {
-	{ "POST", "/ctrl/connect", CONNECT, plane_api_connect, 0 },
+	{ "POST", "/ctrl/connect", CONNECT, plane_api_connect, 0, PLANE_API_LANE_CONNECT },
 	{ "GET", "/pub/b/:/status", PUBLIC, plane_api_backend_status, 0 },
 	{ "GET", "/pub/b/:/status-stream", PUBLIC, plane_api_backend_status_stream, 0 },
 	{ "GET", "/pub/health", PUBLIC, plane_api_health, 0 },
@@ -37,13 +38,13 @@ static const struct plane_api_route routes[] = {
 	{ "POST", "/ctrl/revoke", ADMIN, plane_api_revoke, 0 },
 	{ "POST", "/ctrl/b/:/soft-terminate", ADMIN, plane_api_soft_terminate, 0 },
 	{ "POST", "/ctrl/b/:/hard-terminate", ADMIN, plane_api_hard_terminate, 0 },
-	{ "GET", "/ctrl/b/:/logs", READ, plane_api_backend_logs, 0 },
-	{ "GET", "/ctrl/backends", READ, plane_api_backend_list, 0 },
+	{ "GET", "/ctrl/b/:/logs", READ, plane_api_backend_logs, 0, PLANE_API_LANE_LOGS },
+	{ "GET", "/ctrl/backends", READ, plane_api_backend_list, 0, PLANE_API_LANE_OTHERS },
 	{ "GET", "/ctrl/keys", READ, plane_api_key_list, 0 },
 	{ "GET", "/ctrl/drones", READ, plane_api_drone_list, 0 },
 	{ "GET", "/ctrl/proxies", READ, plane_api_proxy_list, 0 },
 	{ "GET", "/metrics", READ, plane_api_metrics, 0 },
-	{ "GET", "/metrics/backends", READ, plane_api_backend_metrics, 0 },
+	{ "GET", "/metrics/backends", READ, plane_api_backend_metrics, 0, PLANE_API_LANE_OTHERS },
 	/* of older documentation */
 	{ "POST", "/ctrl/c/:/b/:/soft-terminate", ADMIN, plane_api_soft_terminate, 1 },
 	{ "POST", "/ctrl/c/:/b/:/hard-terminate", ADMIN, plane_api_hard_terminate, 1 },
@@ -131,6 +132,20 @@ static unsigned scopes_of(const struct plane_api_route *route, bool is_public_pa
 	if (route)
 		return route->scopes;
 	return is_public_path ? PLANE_API_PUBLIC : PLANE_SCOPES_ALL;
+}
+
+int plane_api_lane(const struct plane_http_request *request)
+{
+	struct plane_controller *controller = request->server_data;
+	struct plane_api_call call = { .controller = controller, .request = request };
+	const char *other_method;
+	const struct plane_api_route *route = find_route(&call, &other_method);
+	enum plane_api_lane lane = route ? route->lane : PLANE_API_LANE_STORE;
+	/* not passed on once more: else two controllers would wait for threads of each other */
+	if (lane == PLANE_API_LANE_LOGS && plane_log_relay_is_relayed(request))
+		lane = PLANE_API_LANE_STORE;
+	bool is_asked = controller->auth && !is_below(request->path, "/pub");
+	return is_asked && lane == PLANE_API_LANE_STORE ? PLANE_API_LANE_OTHERS : lane;
 }
 
 void plane_api_handle(

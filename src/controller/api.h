@@ -13,12 +13,23 @@ struct plane_api_call {
 	struct plane_route_params params;
 };
 
+/** Whom a route's function may wait for, beside the store: each has a part of the threads of its
+ *  own, so that none can keep the rest from being answered. */
+enum plane_api_lane {
+	PLANE_API_LANE_STORE,   /* nobody: health, nodes, states */
+	PLANE_API_LANE_CONNECT, /* a backend's end */
+	PLANE_API_LANE_LOGS,    /* another controller */
+	PLANE_API_LANE_OTHERS,  /* drones; the server of --forward-auth, for all that is not public
+				 */
+};
+
 struct plane_api_route {
 	const char *method;
 	const char *pattern; /* ":" is a parameter */
 	unsigned scopes;     /* one of these is needed; 0 lets nobody in */
 	void (*handle)(struct plane_api_call *call);
 	int param_from; /* the first parameter that the function is about */
+	enum plane_api_lane lane;
 };
 
 /** In place of scopes: open to everybody. */
@@ -34,6 +45,10 @@ void plane_api_handle(
  *  body of what may is as long as that needs. */
 bool plane_api_takes_body(const struct plane_http_request *request, size_t *max_body_bytes,
 	struct plane_http_response *response);
+
+/** The lane of the server's pool for a request, by its head; its `server_data` is the controller.
+ */
+int plane_api_lane(const struct plane_http_request *request);
 
 /** Parses the JSON body; NULL when it was answered with an error already. The caller decrefs. */
 json_t *plane_api_body(struct plane_api_call *call);

@@ -26,10 +26,10 @@
 #include "controller/run.h"
 #include "controller/sweep.h"
 
-#define POOL_THREADS 32
+#define POOL_THREADS 64
 #define WORKERS 4       /* nodes' and status streams' work on the store, each in its own order */
 #define LEASE_WORKERS 2 /* renewals; the lease round and the heartbeat */
-#define WAITING_CONNECTS_MAX 24 /* the other threads stay free for the rest */
+#define WAITING_CONNECTS_MAX 24 /* further connects have threads, too */
 #define MAX_BODY_BYTES (2u << 20)
 #define MAX_HELD_BYTES (64u << 20) /* of all bodies together */
 #define MAX_CONNECTIONS 4096
@@ -343,6 +343,11 @@ static int open_server(struct plane_controller *controller, struct plane_error *
 		.server_data = controller,
 		.ticket_is_valid = is_ticket_valid,
 		.pool_threads = POOL_THREADS,
+		.lane_of = plane_api_lane,
+		/* 8 threads remain for what waits for the store only, whatever the others do */
+		.lane_limits = { [PLANE_API_LANE_CONNECT] = WAITING_CONNECTS_MAX + 8,
+			[PLANE_API_LANE_LOGS] = 8,
+			[PLANE_API_LANE_OTHERS] = 16 },
 		.max_body_bytes = MAX_BODY_BYTES,
 		.max_held_bytes = MAX_HELD_BYTES,
 		.takes_body = plane_api_takes_body,

@@ -199,6 +199,7 @@ static void run_handler(struct plane_http_job *job)
 
 static void start_handler(struct plane_http_connection *connection)
 {
+	const struct plane_http_server_config *config = &connection->server->config;
 	plane_http_connection_leave_silent(connection);
 	connection->request.body = plane_buffer_text(&connection->body);
 	connection->request.body_len = connection->body.len;
@@ -207,6 +208,7 @@ static void start_handler(struct plane_http_connection *connection)
 	(void)uv_read_stop((uv_stream_t *)&connection->tcp);
 	connection->job.run = run_handler;
 	connection->job.done = on_handled;
+	connection->job.lane = config->lane_of ? config->lane_of(&connection->request) : 0;
 	plane_http_pool_submit(connection->server->pool, &connection->job);
 }
 

@@ -2,6 +2,7 @@
  * and files of the whole process, and handlers may block on the store. */
 #include "net/http_pool.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -13,11 +14,19 @@ struct job_list {
 	struct plane_http_job *first, **last;
 };
 
+struct lane {
+	struct job_list todo;
+	int limit; /* 0: none */
+	int running;
+};
+
 struct plane_http_pool {
 	struct plane_wake wake;
 	pthread_mutex_t mutex;
 	pthread_cond_t wakeup;
-	struct job_list todo, finished;
+	struct lane lanes[PLANE_HTTP_LANES];
+	uint64_t next_number;
+	struct job_list finished;
 	pthread_t *threads;
 	int thread_count;
 	int unfinished; /* submitted, and `done` not yet called */
@@ -47,16 +56,35 @@ static struct plane_http_job *list_take(struct job_list *list)
 	return job;
 }
 
+/* The one that has waited longest of those that may run now; NULL for none. */
+static struct plane_http_job *take_job(struct plane_http_pool *pool)
+{
+	struct lane *best = NULL;
+	for (int i = 0; i < PLANE_HTTP_LANES; i++) {
+		struct lane *lane = &pool->lanes[i];
+		if (!lane->todo.first || (lane->limit && lane->running >= lane->limit))
+			continue;
+		if (!best || lane->todo.first->number < best->todo.first->number)
+			best = lane;
+	}
+	if (!best)
+		return NULL;
+	best->running++;
+	return list_take(&best->todo);
+}
+
+/* Whoever ends a job takes the next one itself, so that a lane with room again needs no signal. */
 static void *thread_main(void *data)
 {
 	struct plane_http_pool *pool = data;
 	pthread_mutex_lock(&pool->mutex);
 	for (;;) {
-		struct plane_http_job *job = list_take(&pool->todo);
+		struct plane_http_job *job = take_job(pool);
 		if (job) {
 			pthread_mutex_unlock(&pool->mutex);
 			job->run(job);
 			pthread_mutex_lock(&pool->mutex);
+			pool->lanes[job->lane].running--;
 			list_add(&pool->finished, job);
 			plane_wake_send(&pool->wake);
 		} else if (pool->is_closing) {
@@ -123,7 +151,8 @@ struct plane_http_pool *plane_http_pool_create(
 	pool->wake.poll.data = pool;
 	pthread_mutex_init(&pool->mutex, NULL);
 	pthread_cond_init(&pool->wakeup, NULL);
-	list_init(&pool->todo);
+	for (int i = 0; i < PLANE_HTTP_LANES; i++)
+		list_init(&pool->lanes[i].todo);
 	list_init(&pool->finished);
 	pool->threads = plane_alloc_zero((size_t)threads, sizeof(pthread_t));
 	while (pool->thread_count < threads) {
@@ -141,12 +170,21 @@ struct plane_http_pool *plane_http_pool_create(
 	return pool;
 }
 
+void plane_http_pool_set_limit(struct plane_http_pool *pool, int lane, int limit)
+{
+	assert(lane > 0 && lane < PLANE_HTTP_LANES && limit >= 0);
+	pthread_mutex_lock(&pool->mutex);
+	pool->lanes[lane].limit = limit;
+	pthread_mutex_unlock(&pool->mutex);
+}
+
 void plane_http_pool_submit(struct plane_http_pool *pool, struct plane_http_job *job)
 {
 	pthread_mutex_lock(&pool->mutex);
 	pool->unfinished++;
 	if (job->run) {
-		list_add(&pool->todo, job);
+		job->number = pool->next_number++;
+		list_add(&pool->lanes[job->lane].todo, job);
 		pthread_cond_signal(&pool->wakeup);
 	} else {
 		list_add(&pool->finished, job);

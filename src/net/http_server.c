@@ -170,6 +170,8 @@ struct plane_http_server *plane_http_server_create(
 		uv_close((uv_handle_t *)&server->room_timer, on_failed_handle_closed);
 		return NULL;
 	}
+	for (int lane = 1; lane < PLANE_HTTP_LANES; lane++)
+		plane_http_pool_set_limit(server->pool, lane, config->lane_limits[lane]);
 	server->config.listen = NULL; /* borrowed for the call only */
 	server->config.tls = NULL;
 	server->tls = config->tls ? plane_tls_context_ref(config->tls) : NULL;

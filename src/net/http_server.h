@@ -13,6 +13,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "net/http_pool.h"
 #include "net/tls_context.h"
 
 struct plane_http_server;
@@ -75,8 +76,12 @@ struct plane_http_server_config {
 	const char *listen; /* "ip:port"; port 0 lets the kernel choose */
 	plane_http_handler_fn handler;
 	void *server_data;
-	int pool_threads;      /* own threads of this server */
-	size_t max_body_bytes; /* 413 above */
+	int pool_threads; /* own threads of this server */
+	/** NULL, or the lane (http_pool.h) of a request whose handler may wait for others than this
+	 *  process, by its head. Loop thread. */
+	int (*lane_of)(const struct plane_http_request *request);
+	int lane_limits[PLANE_HTTP_LANES]; /* how many threads each may take; 0: all */
+	size_t max_body_bytes;             /* 413 above */
 	size_t max_held_bytes; /* of the bodies of all requests together; 503 above. 0: no limit */
 	/** NULL, or asked when a head is there, before its body is read. False: `response`, which
 	 * it fills, is the answer, and the connection ends. `*max_body_bytes` may be made less;

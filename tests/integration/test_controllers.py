@@ -469,6 +469,68 @@ def test_logs_that_are_followed_end_with_the_controller_that_they_come_from(cont
     run(story())
 
 
+async def answer_logs(dr):
+    """As a drone whose backends have written one line."""
+    while True:
+        request = await dr.expect("LogsRequest", timeout=60)
+        await dr.send({"LogsChunk": {"request_id": request["request_id"], "data": "one\n", "end": True}})
+
+
+async def ask_for_logs(controller, backend, count):
+    """(reader, writer) of so many requests that were just sent."""
+    host, port = controller.address.split(":")
+    streams = [await asyncio.open_connection(host, int(port)) for _ in range(count)]
+    for _, writer in streams:
+        writer.write(f"GET /ctrl/b/{backend}/logs HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
+        await writer.drain()
+    return streams
+
+
+def test_controllers_that_ask_each_other_for_logs_all_answer(controllers):
+    async def story():
+        one, two = controllers.advertised(), controllers.advertised()
+        async with drone(one, "dr-one", pool="one", extensions=["logs"]) as dr_one, \
+                drone(two, "dr-two", pool="two", extensions=["logs"]) as dr_two:
+            at_one = (await one.aconnect("a", pool="one")).json()["backend_id"]
+            at_two = (await one.aconnect("b", pool="two")).json()["backend_id"]
+            drones = [asyncio.create_task(answer_logs(dr)) for dr in (dr_one, dr_two)]
+            for each in (one, two):  # so that both find all requests at once
+                each.process.send_signal(signal.SIGSTOP)
+            readers = [reader for asked, backend in ((one, at_two), (two, at_one))
+                       for reader, _ in await ask_for_logs(asked, backend, 128)]
+            for each in (one, two):
+                each.process.send_signal(signal.SIGCONT)
+            answers = await asyncio.gather(*[reader.read() for reader in readers])
+            for task in drones:
+                task.cancel()
+        assert [answer for answer in answers
+                if not answer.startswith(b"HTTP/1.1 200 ") or b"\r\none\n\r\n" not in answer] == []
+
+    run(story())
+
+
+@pytest.mark.fault
+def test_a_controller_that_hangs_holds_up_readers_of_logs_and_nobody_else(controllers):
+    async def story():
+        here, there = controllers.start(), controllers.advertised()
+        async with drone(there, extensions=["logs"]):
+            backend = (await here.aconnect()).json()["backend_id"]
+            there.process.send_signal(signal.SIGSTOP)
+            readers = await ask_for_logs(here, backend, 100)
+            heads = [asyncio.create_task(reader.readline()) for reader, _ in readers]
+            async with drone(here, "dr-two"):  # a node is served, too
+                assert (await here.aget("/pub/health")).status == 200
+                assert (await here.aget("/ctrl/drones")).status == 200
+                assert (await here.aconnect("another")).status == 200
+            assert sum(head.done() for head in heads) < 50  # the others still wait
+            there.process.send_signal(signal.SIGCONT)
+            for head, (_, writer) in zip(heads, readers):
+                head.cancel()
+                writer.close()
+
+    run(story())
+
+
 def test_logs_are_asked_for_by_tls_and_with_the_caller_s_token(server, tmp_path, certs):
     tokens, address = tmp_path / "tokens", f"127.0.0.1:{free_port()}"
     one, reader = create(tokens, "one", "node,connect"), create(tokens, "two", "read")

@@ -162,6 +162,12 @@ bool plane_api_takes_body(const struct plane_http_request *request, size_t *max_
 	abort();
 }
 
+int plane_api_lane(const struct plane_http_request *request)
+{
+	(void)request;
+	return 0;
+}
+
 int plane_guard_check(const struct plane_controller_config *config, struct plane_error *err)
 {
 	(void)config;
