@@ -191,12 +191,14 @@ static int call_perform(struct call *call, const struct plane_admin *admin, stru
 	if (code != CURLE_OK && !(code == CURLE_WRITE_ERROR && call->is_ended)) {
 		const char *why = call->problem[0] ? call->problem : curl_easy_strerror(code);
 		const char *at = strchr(admin->controller, '@'); /* a token is not printed */
+		const char *pinned = admin->credentials.tls.pinned;
 		if (code == CURLE_PEER_FAILED_VERIFICATION)
 			return plane_error_set(err, -EPROTO,
-				"the controller at %s cannot be trusted: %s\nName the authority of "
-				"its "
-				"certificate with --tls-ca FILE.",
-				at ? at + 1 : admin->controller, why);
+				"the controller at %s cannot be trusted: %s\n%s%s.",
+				at ? at + 1 : admin->controller, why,
+				pinned ? "Its certificate must be the very one in "
+				       : "Name the authority of its certificate with --tls-ca FILE",
+				pinned ? pinned : "");
 		return plane_error_set(err, -EAGAIN,
 			"the controller at %s does not answer: %s\nIs it running? Give its URL "
 			"with --controller or in PLANE_CONTROLLER.",

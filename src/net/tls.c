@@ -30,6 +30,11 @@ static int fail(struct plane_error *err, SSL *ssl, const char *what)
 	const char *reason = ERR_reason_error_string(code);
 	int number = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
 	ERR_clear_error();
+	if (verify == X509_V_ERR_CERT_REJECTED)
+		return plane_error_set(err, EPROTO,
+			"%s: the certificate of the other side is not trusted: it is not the one "
+			"that is pinned",
+			what);
 	if (verify != X509_V_OK)
 		return plane_error_set(err, EPROTO,
 			"%s: the certificate of the other side is not trusted: %s", what,

@@ -225,6 +225,23 @@ static int check_client_files(const struct plane_tls_client_files *files, struct
 	return 0;
 }
 
+/* The server's certificate must be the one that the store has: a chain that ends in it, if it is an
+ * authority's, is not enough. */
+static int verify_pinned(X509_STORE_CTX *check, void *unused)
+{
+	(void)unused;
+	const STACK_OF(X509_OBJECT) *trusted =
+		X509_STORE_get0_objects(X509_STORE_CTX_get0_store(check));
+	const X509 *shown = X509_STORE_CTX_get0_cert(check);
+	const X509 *pinned = sk_X509_OBJECT_num(trusted) == 1
+				     ? X509_OBJECT_get0_X509(sk_X509_OBJECT_value(trusted, 0))
+				     : NULL;
+	if (pinned && shown && X509_cmp(shown, pinned) == 0)
+		return X509_verify_cert(check); /* it has expired, perhaps */
+	X509_STORE_CTX_set_error(check, X509_V_ERR_CERT_REJECTED);
+	return 0;
+}
+
 static int trust_server(
 	SSL_CTX *context, const struct plane_tls_client_files *files, struct plane_error *err)
 {
@@ -242,8 +259,10 @@ static int trust_server(
 		if (result < 0)
 			return result;
 	}
-	if (files->pinned) /* it need not be an authority's */
+	if (files->pinned) { /* it need not be an authority's */
 		X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
+		SSL_CTX_set_cert_verify_callback(context, verify_pinned, NULL);
+	}
 	SSL_CTX_set_cert_store(context, STEAL(store));
 	return 0;
 }

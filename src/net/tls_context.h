@@ -13,7 +13,8 @@
 /** Paths; all may be NULL. A key is refused when others may read it (plane_file_check_private). */
 struct plane_tls_client_files {
 	const char *authorities; /* whom to trust; NULL: the system's authorities */
-	/** Trust exactly this certificate (the first of the file), whatever names are in it. */
+	/** Trust exactly this certificate (the first of the file), whatever names are in it, and
+	 * none that it has issued: others fail with X509_V_ERR_CERT_REJECTED. */
 	const char *pinned;
 	const char *certificate, *key; /* of the client, with what leads to its authority */
 };

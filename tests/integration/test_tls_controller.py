@@ -627,7 +627,8 @@ def test_a_key_that_others_may_read_is_refused(tmp_path, certs):
 @pytest.mark.parametrize("flags, told", [
     ([], "authority|issuer|self-signed"),
     (["--tls-ca", "clients.pem"], "cannot be trusted"),
-    (["--tls-pin", "renewed.pem"], "cannot be trusted"),
+    (["--tls-pin", "renewed.pem"], "cannot be trusted(.|\n)*the very one in renewed.pem"),
+    (["--tls-pin", "servers.pem"], "cannot be trusted(.|\n)*the very one in servers.pem"),
     (["--tls-ca", "empty.pem"], "no certificate"),
     (["--tls-ca", "servers.pem", "--tls-pin", "server.pem"], "not both"),
     (["--tls-ca", "servers.pem", "--tls-cert", "node-1.pem"], "belong together")])
@@ -670,7 +671,8 @@ def started(directory, role, *words):
 @pytest.mark.parametrize("url, flags, told", [
     ("https://{}", [], "not trusted"),
     ("wss://{}", ["--tls-ca", "clients.pem"], "not trusted"),
-    ("https://{}", ["--tls-pin", "renewed.pem"], "not trusted"),
+    ("https://{}", ["--tls-pin", "renewed.pem"], "it is not the one that is pinned"),
+    ("https://{}", ["--tls-pin", "servers.pem"], "it is not the one that is pinned"),
     ("http://{}", [], "400 This port speaks HTTPS"),
     ("https://{}", ["--tls-ca", "servers.pem"], "401"),
     ("https://{}", ["--tls-ca", "servers.pem", "--tls-cert", "reader.pem", "--tls-key",

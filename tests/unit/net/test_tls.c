@@ -50,6 +50,8 @@ static void sign(struct identity *made, const struct identity *issuer, const cha
 
 static void write_files(struct identity *made, const char *name)
 {
+	free(made->certificate_path);
+	free(made->key_path);
 	made->certificate_path = plane_strdupf("%s/%s.pem", directory, name);
 	made->key_path = plane_strdupf("%s/%s.key", directory, name);
 	FILE *file = fopen(made->certificate_path, "w");
@@ -276,7 +278,7 @@ static void a_client_trusts_its_authorities_or_one_certificate(void **state)
 	assert_int_equal(plane_file_read(authority.certificate_path, 100000, &text, NULL), 0);
 	assert_int_equal(plane_file_replace(path, text.data, text.len, 0644, false, NULL), 0);
 	pinned.pinned = path;
-	expect_distrust("plane.test", &pinned, &sibling, "issuer");
+	expect_distrust("plane.test", &pinned, &sibling, "pinned");
 	struct pair pair;
 	SSL_CTX *context = server_context(&server, NULL);
 	open_pair(&pair, "any.name.test", &pinned, context, 1000);
@@ -285,6 +287,27 @@ static void a_client_trusts_its_authorities_or_one_certificate(void **state)
 	close_pair(&pair);
 	plane_tls_context_free(context);
 	drop(&sibling);
+}
+
+static void a_pinned_certificate_is_trusted_and_none_that_it_issued(void **state)
+{
+	struct plane_tls_client_files pinned = { .pinned = authority.certificate_path };
+	struct identity old = make("old", NULL, &authority, "DNS:plane.test");
+	expect_distrust("plane.test", &pinned, &server, "pinned");
+	SSL_CTX *context = server_context(&authority, NULL);
+	struct pair pair;
+	open_pair(&pair, "plane.test", &pinned, context, 1000);
+	assert_int_equal(pair.client_result, 0);
+	assert_true(plane_tls_is_established(pair.client));
+	close_pair(&pair);
+	plane_tls_context_free(context);
+	/* being the right one does not make it good for ever */
+	X509_gmtime_adj(X509_getm_notAfter(old.certificate), -60);
+	assert_true(X509_sign(old.certificate, authority.key, EVP_sha256()) > 0);
+	write_files(&old, "old");
+	pinned.pinned = old.certificate_path;
+	expect_distrust("plane.test", &pinned, &old, "expired");
+	drop(&old);
 }
 
 /* ---- client certificates ---- */
@@ -394,6 +417,7 @@ int main(void)
 		cmocka_unit_test(what_is_written_early_waits_for_the_handshake),
 		cmocka_unit_test(http_without_tls_is_recognised),
 		cmocka_unit_test(a_client_trusts_its_authorities_or_one_certificate),
+		cmocka_unit_test(a_pinned_certificate_is_trusted_and_none_that_it_issued),
 		cmocka_unit_test(only_a_clear_common_name_counts),
 		cmocka_unit_test(a_stranger_is_not_let_in),
 		cmocka_unit_test(a_context_is_made_only_of_files_that_changed),
