@@ -144,8 +144,10 @@ int plane_api_lane(const struct plane_http_request *request)
 	/* not passed on once more: else two controllers would wait for threads of each other */
 	if (lane == PLANE_API_LANE_LOGS && plane_log_relay_is_relayed(request))
 		lane = PLANE_API_LANE_STORE;
-	bool is_asked = controller->auth && !is_below(request->path, "/pub");
-	return is_asked && lane == PLANE_API_LANE_STORE ? PLANE_API_LANE_OTHERS : lane;
+	bool is_public = scopes_of(route, is_below(request->path, "/pub")) == PLANE_API_PUBLIC;
+	return controller->auth && !is_public && lane == PLANE_API_LANE_STORE
+		       ? PLANE_API_LANE_OTHERS
+		       : lane;
 }
 
 void plane_api_handle(
@@ -162,8 +164,9 @@ void plane_api_handle(
 	if (is_public_path && add_cors(&call))
 		return;
 	const struct plane_api_route *route = find_route(&call, &other_method);
-	bool is_allowed = plane_api_allows(&call, scopes_of(route, is_public_path));
-	if (is_allowed && controller->auth && is_below(request->path, "/ctrl"))
+	unsigned scopes = scopes_of(route, is_public_path);
+	bool is_allowed = plane_api_allows(&call, scopes);
+	if (is_allowed && controller->auth && scopes != PLANE_API_PUBLIC)
 		is_allowed = plane_forward_auth_allows(controller->auth, request, response);
 	if (is_allowed)
 		dispatch(&call, route, other_method);

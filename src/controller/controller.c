@@ -26,7 +26,7 @@
 #include "controller/run.h"
 #include "controller/sweep.h"
 
-#define POOL_THREADS 64
+#define POOL_THREADS 80
 #define WORKERS 4       /* nodes' and status streams' work on the store, each in its own order */
 #define LEASE_WORKERS 2 /* renewals; the lease round and the heartbeat */
 #define WAITING_CONNECTS_MAX 24 /* further connects have threads, too */
@@ -347,7 +347,7 @@ static int open_server(struct plane_controller *controller, struct plane_error *
 		/* 8 threads remain for what waits for the store only, whatever the others do */
 		.lane_limits = { [PLANE_API_LANE_CONNECT] = WAITING_CONNECTS_MAX + 8,
 			[PLANE_API_LANE_LOGS] = 8,
-			[PLANE_API_LANE_OTHERS] = 16 },
+			[PLANE_API_LANE_OTHERS] = 32 },
 		.max_body_bytes = MAX_BODY_BYTES,
 		.max_held_bytes = MAX_HELD_BYTES,
 		.takes_body = plane_api_takes_body,

@@ -16,14 +16,19 @@
 #define TIMEOUT_MS 10000
 #define CONNECT_TIMEOUT_MS 5000
 
-#define IDLE_MAX 16
+#define STUCK_MS 1000 /* without an answer, while as many as may be are awaited */
+#define IDLE_MAX PLANE_FORWARD_AUTH_ASKS_MAX
 
 struct plane_forward_auth {
 	char *url;
 	const struct plane_tls_client_files *tls;
 	uv_mutex_t mutex;
+	uv_cond_t answered;
+	/* behind the mutex: */
 	CURL *idle[IDLE_MAX]; /* handles with their open connections */
 	int idle_count;
+	int asking;
+	uint64_t moved_at_ns; /* of the last answer, or since when there is room for no question */
 };
 
 static bool is_http_url(const char *url)
@@ -58,7 +63,7 @@ struct plane_forward_auth *plane_forward_auth_create(
 	struct plane_forward_auth *auth = PLANE_NEW(struct plane_forward_auth);
 	auth->tls = tls;
 	auth->url = plane_strdup(url);
-	if (uv_mutex_init(&auth->mutex) < 0)
+	if (uv_mutex_init(&auth->mutex) < 0 || uv_cond_init(&auth->answered) < 0)
 		abort(); /* only without memory */
 	return auth;
 }
@@ -69,9 +74,36 @@ void plane_forward_auth_destroy(struct plane_forward_auth *auth)
 		return;
 	for (int i = 0; i < auth->idle_count; i++)
 		curl_easy_cleanup(auth->idle[i]);
+	uv_cond_destroy(&auth->answered);
 	uv_mutex_destroy(&auth->mutex);
 	free(auth->url);
 	free(auth);
+}
+
+/* Waits for room as long as answers come; false when they do not. */
+static bool begin(struct plane_forward_auth *auth)
+{
+	const uint64_t stuck_ns = (uint64_t)STUCK_MS * 1000000;
+	uint64_t now_ns;
+	uv_mutex_lock(&auth->mutex);
+	while (auth->asking >= PLANE_FORWARD_AUTH_ASKS_MAX &&
+		(now_ns = uv_hrtime()) - auth->moved_at_ns < stuck_ns)
+		(void)uv_cond_timedwait(
+			&auth->answered, &auth->mutex, auth->moved_at_ns + stuck_ns - now_ns);
+	bool has_room = auth->asking < PLANE_FORWARD_AUTH_ASKS_MAX;
+	if (has_room && ++auth->asking == PLANE_FORWARD_AUTH_ASKS_MAX)
+		auth->moved_at_ns = uv_hrtime();
+	uv_mutex_unlock(&auth->mutex);
+	return has_room;
+}
+
+static void end(struct plane_forward_auth *auth)
+{
+	uv_mutex_lock(&auth->mutex);
+	auth->asking--;
+	auth->moved_at_ns = uv_hrtime();
+	uv_cond_signal(&auth->answered);
+	uv_mutex_unlock(&auth->mutex);
 }
 
 static CURL *take_handle(struct plane_forward_auth *auth)
@@ -104,7 +136,7 @@ static void slist_freep(struct curl_slist **list)
 static bool gather_headers(const struct plane_http_request *request, struct curl_slist **list)
 {
 	const char *path = request->path;
-	if (plane_text_starts_with(path, "/ctrl"))
+	if (plane_text_starts_with(path, "/ctrl/"))
 		path += strlen("/ctrl");
 	const char *host = plane_http_request_header(request, "host");
 	return plane_header_list_add(list, "x-original-path", path) &&
@@ -152,16 +184,30 @@ static void refuse(struct plane_http_response *response, int status, const char 
 	plane_buffer_add_text(&response->body, text);
 }
 
-bool plane_forward_auth_allows(struct plane_forward_auth *auth,
-	const struct plane_http_request *request, struct plane_http_response *response)
+static CURLcode ask_about(
+	struct plane_forward_auth *auth, const struct plane_http_request *request, long *status)
 {
 	_cleanup_(slist_freep) struct curl_slist *headers = NULL;
-	long status = 0;
 	CURLcode code = CURLE_OUT_OF_MEMORY;
 	CURL *easy = take_handle(auth);
 	if (easy && gather_headers(request, &headers))
-		code = ask(easy, auth, request, headers, &status);
+		code = ask(easy, auth, request, headers, status);
 	give_back(auth, easy);
+	return code;
+}
+
+bool plane_forward_auth_allows(struct plane_forward_auth *auth,
+	const struct plane_http_request *request, struct plane_http_response *response)
+{
+	long status = 0;
+	if (!begin(auth)) {
+		plane_debug("forward auth of %s %s: the server is stuck", request->method,
+			request->path);
+		refuse(response, 503, "The server of forward auth does not answer. Try again.");
+		return false;
+	}
+	CURLcode code = ask_about(auth, request, &status);
+	end(auth);
 	if (code != CURLE_OK) {
 		plane_warn("forward auth of %s %s: %s", request->method, request->path,
 			curl_easy_strerror(code));

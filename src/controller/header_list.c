@@ -7,16 +7,27 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 
-/* Said about this connection or body, not about the caller (RFC 9110 section 7.6.1). */
+/* Said about this connection or body, not about the caller (RFC 9110 section 7.6.1), or ours to
+ * say.
+ */
 static const char *const not_forwarded[] = { "host", "connection", "upgrade", "content-length",
 	"transfer-encoding", "expect", "keep-alive", "te", "trailer", "proxy-connection",
-	"proxy-authorization", "accept-encoding", "x-original-path", "sec-websocket-key",
-	"sec-websocket-version", "sec-websocket-extensions", "sec-websocket-protocol" };
+	"proxy-authorization", "accept-encoding", "x-original-path", "x-forwarded-host",
+	"sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions",
+	"sec-websocket-protocol" };
+
+/* '_' is as '-': many servers make no difference between the two. */
+static bool is_name(const char *name, const char *wanted)
+{
+	while (*name && (*name == *wanted || (*name == '_' && *wanted == '-')))
+		name++, wanted++;
+	return !*name && !*wanted;
+}
 
 static bool is_forwarded(const char *name)
 {
 	for (size_t i = 0; i < sizeof(not_forwarded) / sizeof(not_forwarded[0]); i++)
-		if (strcmp(name, not_forwarded[i]) == 0)
+		if (is_name(name, not_forwarded[i]))
 			return false;
 	return true;
 }

@@ -12,7 +12,8 @@
 /** False without memory; the caller frees `*list` in any case. */
 bool plane_header_list_add(struct curl_slist **list, const char *name, const char *value);
 /** Adds all that is said about the caller, his credentials too, and nothing that is said about his
- *  connection, his request's body or its host. */
+ *  connection, his request's body or its host, nor what a controller says itself (x-original-path,
+ *  x-forwarded-host), '_' for '-' included. */
 bool plane_header_list_forward(struct curl_slist **list, const struct plane_http_request *request);
 
 #endif

@@ -7,7 +7,9 @@ import http.server
 import json
 import os
 import pathlib
+import select
 import signal
+import socket
 import sqlite3
 import subprocess
 import threading
@@ -19,7 +21,7 @@ import psycopg2
 import pytest
 import websockets
 
-from postgres import Postgres
+from postgres import Postgres, until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("PLANE_BUILD_DIR", ROOT / "build")).resolve()
@@ -970,10 +972,13 @@ def test_metrics_count(controller):
 
 
 @contextlib.contextmanager
-def auth_server(seen):
+def auth_server(seen, may_answer=None):
+    """Says yes to one token; to `x-slow` not before `may_answer` is set."""
     class Handler(http.server.BaseHTTPRequestHandler):
         def answer(self):
-            seen.append((self.command, dict(self.headers.items())))
+            seen.append((self.command, [(name.lower(), value) for name, value in self.headers.items()]))
+            if "x-slow" in self.headers:
+                may_answer.wait()
             is_allowed = self.headers.get("authorization") == "Bearer good"
             self.send_response(200 if is_allowed else 418)
             self.send_header("content-length", "0")
@@ -984,14 +989,17 @@ def auth_server(seen):
         def log_message(self, *_):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(http.server.ThreadingHTTPServer):
+        request_queue_size = 256
+
+    server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}/auth"
     server.shutdown()
     server.server_close()
 
 
-def test_forward_auth_decides_about_ctrl_only(tmp_path):
+def test_forward_auth_decides_about_all_that_is_not_public(tmp_path):
     seen = []
     with auth_server(seen) as url:
         controller = Controller(tmp_path, "--forward-auth", url)
@@ -1001,23 +1009,80 @@ def test_forward_auth_decides_about_ctrl_only(tmp_path):
         assert controller.get("/ctrl/status", headers=good).status == 200
         assert controller.post("/ctrl/connect", connect_body(), headers=good).status == 500
         assert controller.get("/pub/health").status == 200
+        assert controller.get("/pub/b/unknown/status").status == 404
         method, headers = seen[-1]
-        headers = {name.lower(): value for name, value in headers.items()}
+        headers = dict(headers)
         assert method == "POST" and headers["x-original-path"] == "/connect"
         assert "content-length" not in headers and len(seen) == 3
+        for path in ("/metrics", "/metrics/backends", "/no-such-path"):
+            assert controller.get(path).status == 401
+            assert dict(seen[-1][1])["x-original-path"] == path
+            assert controller.get(path, headers=good).status == (404 if path[1] == "n" else 200)
 
-        async def socket(**more):
+        async def connect(**more):
             address = f"ws://{controller.address}/ctrl/c/{CLUSTER}/proxy-socket"
             async with websockets.connect(address, **more):
                 pass
 
-        run(socket(extra_headers=good))
+        run(connect(extra_headers=good))
         with pytest.raises(websockets.InvalidStatusCode) as error:
-            run(socket())
+            run(connect())
         assert error.value.status_code == 401
     broken = controller.get("/ctrl/status", headers=good)
     assert (broken.status, broken.body) == (502, b"Error forwarding auth.")
     assert controller.stop() == 0
+
+
+def test_forward_auth_hears_from_the_controller_what_was_asked(tmp_path):
+    seen = []
+    with auth_server(seen) as url:
+        controller = Controller(tmp_path, "--forward-auth", url)
+        false = {"X-Original-Path": "/public", "X_Original_Path": "/public",
+                 "X-Forwarded-Host": "trusted", "X_Forwarded_Host": "trusted"}
+        assert controller.get("/ctrl/status", headers=false).status == 401
+        said = [(name, value) for name, value in seen[-1][1] if name.startswith("x")]
+        assert sorted(said) == [("x-forwarded-host", controller.address),
+                                ("x-original-path", "/status")]
+        assert controller.stop() == 0
+
+
+def send_request(controller, path, headers):
+    """A connection on which the request was just sent."""
+    host, port = controller.address.split(":")
+    stream = socket.create_connection((host, int(port)), timeout=60)
+    lines = [f"GET {path} HTTP/1.1", f"host: {host}", *(f"{name}: {value}" for name, value in headers.items())]
+    stream.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+    return stream
+
+
+@pytest.mark.fault
+def test_a_slow_server_of_forward_auth_holds_up_nobody_else(tmp_path):
+    seen, may_answer, good = [], threading.Event(), {"authorization": "Bearer good"}
+    with auth_server(seen, may_answer) as url:
+        controller = Controller(tmp_path, "--forward-auth", url)
+        streams = [send_request(controller, "/ctrl/status", {**good, "x-slow": "1"})
+                   for _ in range(100)]
+        first = select.select(streams, [], [], 60)[0][0]
+        answer = first.recv(1000)
+        streams.remove(first)
+        assert answer.startswith(b"HTTP/1.1 503 ") and answer.endswith(b"does not answer. Try again.")
+        assert controller.get("/pub/health").status == 200
+        until(lambda: len(seen) >= 24)
+        assert len(seen) == 24  # and these have no answer yet
+        may_answer.set()
+        answers = [stream.recv(12) for stream in streams]
+        assert set(answers) == {b"HTTP/1.1 200", b"HTTP/1.1 503"} and answers.count(b"HTTP/1.1 200") >= 24
+        assert controller.get("/ctrl/status", headers=good).status == 200
+        assert controller.stop() == 0
+
+
+def test_a_burst_is_asked_about_without_refusals(tmp_path):
+    with auth_server([]) as url:
+        controller = Controller(tmp_path, "--forward-auth", url)
+        streams = [send_request(controller, "/ctrl/status", {"authorization": "Bearer good"})
+                   for _ in range(200)]
+        assert {stream.recv(12) for stream in streams} == {b"HTTP/1.1 200"}
+        assert controller.stop() == 0
 
 
 def test_a_wrong_forward_auth_url_is_told_at_start(tmp_path):
