@@ -135,13 +135,14 @@ static void slist_freep(struct curl_slist **list)
 
 static bool gather_headers(const struct plane_http_request *request, struct curl_slist **list)
 {
+	static const char *const none[] = { NULL };
 	const char *path = request->path;
 	if (plane_text_starts_with(path, "/ctrl/"))
 		path += strlen("/ctrl");
 	const char *host = plane_http_request_header(request, "host");
 	return plane_header_list_add(list, "x-original-path", path) &&
 	       (!host || plane_header_list_add(list, "x-forwarded-host", host)) &&
-	       plane_header_list_forward(list, request);
+	       plane_header_list_forward(list, request, none);
 }
 
 static size_t discard(char *bytes, size_t size, size_t count, void *data)

@@ -10,11 +10,11 @@
 /* Said about this connection or body, not about the caller (RFC 9110 section 7.6.1), or ours to
  * say.
  */
-static const char *const not_forwarded[] = { "host", "connection", "upgrade", "content-length",
+static const char *const never_forwarded[] = { "host", "connection", "upgrade", "content-length",
 	"transfer-encoding", "expect", "keep-alive", "te", "trailer", "proxy-connection",
 	"proxy-authorization", "accept-encoding", "x-original-path", "x-forwarded-host",
 	"sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions",
-	"sec-websocket-protocol" };
+	"sec-websocket-protocol", NULL };
 
 /* '_' is as '-': many servers make no difference between the two. */
 static bool is_name(const char *name, const char *wanted)
@@ -24,12 +24,12 @@ static bool is_name(const char *name, const char *wanted)
 	return !*name && !*wanted;
 }
 
-static bool is_forwarded(const char *name)
+static bool is_one_of(const char *name, const char *const *names)
 {
-	for (size_t i = 0; i < sizeof(not_forwarded) / sizeof(not_forwarded[0]); i++)
-		if (is_name(name, not_forwarded[i]))
-			return false;
-	return true;
+	for (; *names; names++)
+		if (is_name(name, *names))
+			return true;
+	return false;
 }
 
 bool plane_header_list_add(struct curl_slist **list, const char *name, const char *value)
@@ -43,12 +43,13 @@ bool plane_header_list_add(struct curl_slist **list, const char *name, const cha
 	return longer != NULL;
 }
 
-bool plane_header_list_forward(struct curl_slist **list, const struct plane_http_request *request)
+bool plane_header_list_forward(struct curl_slist **list, const struct plane_http_request *request,
+	const char *const *except)
 {
 	bool is_whole = true;
 	for (size_t i = 0; is_whole && i < request->header_count; i++) {
 		const struct plane_http_header *header = &request->headers[i];
-		if (is_forwarded(header->name))
+		if (!is_one_of(header->name, never_forwarded) && !is_one_of(header->name, except))
 			is_whole = plane_header_list_add(list, header->name, header->value);
 	}
 	/* libcurl adds these by itself unless told not to */

@@ -13,7 +13,9 @@
 bool plane_header_list_add(struct curl_slist **list, const char *name, const char *value);
 /** Adds all that is said about the caller, his credentials too, and nothing that is said about his
  *  connection, his request's body or its host, nor what a controller says itself (x-original-path,
- *  x-forwarded-host), '_' for '-' included. */
-bool plane_header_list_forward(struct curl_slist **list, const struct plane_http_request *request);
+ *  x-forwarded-host), '_' for '-' included. Nor what is in `except`: names, and NULL after
+ *  them. */
+bool plane_header_list_forward(struct curl_slist **list, const struct plane_http_request *request,
+	const char *const *except);
 
 #endif

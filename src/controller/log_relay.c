@@ -172,7 +172,10 @@ static struct relay *start(struct plane_api_call *call, const char *url)
 		"%s%s%s%s", url, request->path, request->query[0] ? "?" : "", request->query);
 	if (uv_mutex_init(&relay->mutex) < 0 || uv_cond_init(&relay->changed) < 0)
 		abort(); /* only without memory */
-	bool is_whole = plane_header_list_forward(&relay->headers, request) &&
+	/* here it was looked at where the page is from: to the other one its origin means nothing
+	 */
+	static const char *const judged[] = { "origin", "sec-fetch-site", NULL };
+	bool is_whole = plane_header_list_forward(&relay->headers, request, judged) &&
 			plane_header_list_add(&relay->headers, RELAYED, call->controller->name);
 	if (is_whole && pthread_create(&relay->thread, NULL, run, relay) == 0)
 		return relay;

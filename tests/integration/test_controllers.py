@@ -401,7 +401,8 @@ def test_logs_are_passed_on_from_the_controller_that_the_drone_is_connected_to(c
         here, there = controllers.start(), controllers.advertised("--id", "co-there")
         async with drone(there, extensions=["logs"]) as dr:
             backend = (await here.aconnect()).json()["backend_id"]
-            reader = in_thread(here.get, f"/ctrl/b/{backend}/logs?follow=true&tail=7")
+            page = {"origin": f"http://{here.address}", "sec-fetch-site": "same-origin"}
+            reader = in_thread(lambda: here.get(f"/ctrl/b/{backend}/logs?follow=true&tail=7", headers=page))
             request = await dr.expect("LogsRequest")
             assert request["tail"] == 7 and request["follow"] is True
             answer = {"request_id": request["request_id"], "data": "one\n"}
