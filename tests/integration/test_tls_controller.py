@@ -220,7 +220,7 @@ def test_renegotiation_is_refused(plain_tls):
 
 
 @pytest.mark.parametrize("text", [
-    b"GET /ctrl/status HTTP/1.1\r\nHost: x\r\n\r\n", b"POST /ctrl/connect HTTP/1.1\r\nHost: x\r\n"],
+    b"GET /ctrl/status HTTP/1.1\r\nHost: localhost\r\n\r\n", b"POST /ctrl/connect HTTP/1.1\r\nHost: localhost\r\n"],
     ids=["GET", "POST"])
 def test_http_on_the_port_is_told_to_use_https(plain_tls, text):
     with plain_tls.raw() as connection:
