@@ -49,6 +49,10 @@ static const struct plane_copy_column node[] = {
 	TEXT("version"),
 	TEXT("git_hash"),
 	TEXT("ip"),
+	TIME("seen_at"),
+	TEXT("backend_ip"),
+	NUMBER("first_port"),
+	NUMBER("last_port"),
 };
 
 static const struct plane_copy_column drone[] = {

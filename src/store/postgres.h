@@ -80,6 +80,7 @@ PLANE_POSTGRES_FUNCTION(node_connected);
 PLANE_POSTGRES_FUNCTION(node_disconnected);
 PLANE_POSTGRES_FUNCTION(registrations_check);
 PLANE_POSTGRES_FUNCTION(node_controller);
+PLANE_POSTGRES_FUNCTION(address_owner);
 PLANE_POSTGRES_FUNCTION(drone_heartbeat);
 PLANE_POSTGRES_FUNCTION(drone_drain);
 /* postgres_leases.c */
@@ -98,6 +99,7 @@ PLANE_POSTGRES_FUNCTION(token_create);
 PLANE_POSTGRES_FUNCTION(token_revoke);
 PLANE_POSTGRES_FUNCTION(revocations);
 PLANE_POSTGRES_FUNCTION(route_find);
+PLANE_POSTGRES_FUNCTION(cleanup_nodes);
 PLANE_POSTGRES_FUNCTION(cleanup_tokens);
 /* postgres_backends.c */
 PLANE_POSTGRES_FUNCTION(backend_find);

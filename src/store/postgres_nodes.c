@@ -29,7 +29,8 @@ int plane_postgres_controller_offline(
 {
 	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
 		"WITH stopped AS (UPDATE controller SET is_online = false WHERE name = $1 "
-		"RETURNING name) UPDATE node SET controller = NULL FROM stopped WHERE controller = "
+		"RETURNING name) UPDATE node SET controller = NULL, seen_at = now_ms() FROM "
+		"stopped WHERE controller = "
 		"stopped.name",
 		"t", name);
 }
@@ -42,11 +43,14 @@ static const char *or_empty(const char *text)
 /* A drone's lease is not touched: the drone that says that it holds it may go on with it. */
 static const char connect_node[] =
 	"WITH present AS (INSERT INTO node (kind, cluster, name, controller, connection_id, "
-	"version, git_hash, ip, controller_url) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $11) ON "
+	"version, git_hash, ip, controller_url, seen_at, backend_ip, first_port, last_port) VALUES "
+	"($1, $2, $3, $4, $5, $6, $7, $8, $11, now_ms(), $13, $14, $15) ON "
 	"CONFLICT (cluster, "
 	"name) DO UPDATE SET kind = excluded.kind, controller = excluded.controller, "
 	"connection_id = excluded.connection_id, version = excluded.version, git_hash = "
-	"excluded.git_hash, ip = excluded.ip, controller_url = excluded.controller_url RETURNING "
+	"excluded.git_hash, ip = excluded.ip, controller_url = excluded.controller_url, "
+	"seen_at = excluded.seen_at, backend_ip = excluded.backend_ip, first_port = "
+	"excluded.first_port, last_port = excluded.last_port RETURNING "
 	"id), ready AS (INSERT INTO drone (id, "
 	"cluster, pool, is_ready, is_draining) SELECT id, $2, $9, true, false FROM present WHERE "
 	"$10::boolean ON CONFLICT (id) DO UPDATE SET pool = excluded.pool, is_ready = true, "
@@ -62,11 +66,12 @@ int plane_postgres_node_connected(struct plane_store *base, const struct plane_s
 	_cleanup_rows_ PGresult *rows = NULL;
 	int64_t connection = (int64_t)plane_random_below(INT64_MAX - 1) + 1;
 	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
-		connect_node, "ttttittttiti", plane_node_kind_text(node->kind),
+		connect_node, "ttttittttititii", plane_node_kind_text(node->kind),
 		or_empty(node->cluster), node->name, node->controller, connection,
 		or_empty(node->version), or_empty(node->git_hash), or_empty(node->ip),
 		or_empty(node->pool), (int64_t)(node->kind == PLANE_NODE_DRONE),
-		node->controller_url, (int64_t)node->has_lease);
+		node->controller_url, (int64_t)node->has_lease, node->backend_ip,
+		(int64_t)node->first_port, (int64_t)node->last_port);
 	if (result < 0)
 		return result;
 	*node_id = plane_pg_int(rows, 0, 0);
@@ -79,7 +84,8 @@ int plane_postgres_node_disconnected(
 {
 	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
 		/* 0: with another server than this one */
-		"UPDATE node SET controller = NULL WHERE id = $1 AND connection_id IN ($2, 0)",
+		"UPDATE node SET controller = NULL, seen_at = now_ms() WHERE id = $1 AND "
+		"connection_id IN ($2, 0)",
 		"ii", node_id, connection_id);
 }
 
@@ -130,6 +136,37 @@ int plane_postgres_node_controller(
 	*name = is_found ? plane_pg_text_copy(rows, 0, 0) : NULL;
 	*url = is_found && !PQgetisnull(rows, 0, 1) ? plane_pg_text_copy(rows, 0, 1) : NULL;
 	return 0;
+}
+
+int plane_postgres_address_owner(struct plane_store *base, int64_t node_id, const char *ip,
+	int first_port, int last_port, int64_t healthy_ms, char **name, struct plane_error *err)
+{
+	_cleanup_rows_ PGresult *rows = NULL;
+	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+		"SELECT n.name FROM node n JOIN controller c ON c.name = n.controller WHERE "
+		"n.backend_ip = $1 AND n.id <> $2 AND n.first_port <= $4 AND n.last_port >= $3 AND "
+		"c.is_online AND c.last_heartbeat_at > now_ms() - $5 LIMIT 1",
+		"tiiii", ip, node_id, (int64_t)first_port, (int64_t)last_port, healthy_ms);
+	if (result == 0)
+		*name = PQntuples(rows) ? plane_pg_text_copy(rows, 0, 0) : NULL;
+	return result;
+}
+
+/* One that connects in this moment is locked, or waits and is made anew. Drones that have backends,
+ * ended ones too, are found by one look at all of those. */
+int plane_postgres_cleanup_nodes(struct plane_store *base, int64_t min_age_ms, int batch,
+	int64_t *removed, struct plane_error *err)
+{
+	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, removed, err,
+		"WITH gone AS (SELECT n.id FROM node n LEFT JOIN drone d ON d.id = n.id WHERE "
+		"n.seen_at < now_ms() - $1 AND NOT EXISTS (SELECT 1 FROM controller c WHERE c.name "
+		"= n.controller AND c.last_heartbeat_at > now_ms() - $1) AND NOT EXISTS (SELECT 1 "
+		"FROM certificate WHERE node_id = n.id) AND (d.id IS NULL OR (NOT d.is_draining "
+		"AND NOT d.is_lease_granted AND n.id NOT IN (SELECT DISTINCT drone_id FROM "
+		"backend))) ORDER BY n.seen_at LIMIT $2 FOR UPDATE OF n SKIP LOCKED), drones AS "
+		"(DELETE FROM drone USING gone WHERE drone.id = gone.id) DELETE FROM node USING "
+		"gone WHERE node.id = gone.id",
+		"ii", min_age_ms, (int64_t)batch);
 }
 
 int plane_postgres_drone_heartbeat(

@@ -18,10 +18,12 @@
 #include "sqlite_schema_3.h"
 #include "sqlite_schema_4.h"
 #include "sqlite_schema_5.h"
+#include "sqlite_schema_6.h"
 
 /* What brings the schema from each version to the next. */
 static const char *const migrations[] = { PLANE_SQLITE_SCHEMA, PLANE_SQLITE_SCHEMA_2,
-	PLANE_SQLITE_SCHEMA_3, PLANE_SQLITE_SCHEMA_4, PLANE_SQLITE_SCHEMA_5 };
+	PLANE_SQLITE_SCHEMA_3, PLANE_SQLITE_SCHEMA_4, PLANE_SQLITE_SCHEMA_5,
+	PLANE_SQLITE_SCHEMA_6 };
 #define SCHEMA_VERSION ((int64_t)(sizeof(migrations) / sizeof(migrations[0])))
 #define LEASE_AFTER_REBOOT_MS 60000
 /* How many milliseconds of fencing tokens are reserved ahead with one durable write. */
@@ -282,6 +284,7 @@ static const struct plane_store_impl sqlite_impl = {
 	.node_connected = plane_sqlite_node_connected,
 	.node_disconnected = plane_sqlite_node_disconnected,
 	.registrations_check = plane_sqlite_registrations_check,
+	.address_owner = plane_sqlite_address_owner,
 	.drone_heartbeat = plane_sqlite_drone_heartbeat,
 	.drone_drain = plane_sqlite_drone_drain,
 	.member_list = plane_sqlite_member_list,
@@ -310,6 +313,7 @@ static const struct plane_store_impl sqlite_impl = {
 	.sweep_candidates = plane_sqlite_sweep_candidates,
 	.mark_lost = plane_sqlite_mark_lost,
 	.mark_broken = plane_sqlite_mark_broken,
+	.cleanup_nodes = plane_sqlite_cleanup_nodes,
 	.cleanup_tokens = plane_sqlite_cleanup_tokens,
 	.cleanup_backends = plane_sqlite_cleanup_backends,
 	.cert_lease = plane_sqlite_cert_lease,

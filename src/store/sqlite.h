@@ -94,6 +94,7 @@ PLANE_STORE_FUNCTION(controller_offline);
 PLANE_STORE_FUNCTION(node_connected);
 PLANE_STORE_FUNCTION(node_disconnected);
 PLANE_STORE_FUNCTION(registrations_check);
+PLANE_STORE_FUNCTION(address_owner);
 PLANE_STORE_FUNCTION(drone_heartbeat);
 PLANE_STORE_FUNCTION(drone_drain);
 /* sqlite_leases.c */
@@ -109,6 +110,7 @@ PLANE_STORE_FUNCTION(token_revoke);
 PLANE_STORE_FUNCTION(revocations);
 PLANE_STORE_FUNCTION(spawn);
 PLANE_STORE_FUNCTION(route_find);
+PLANE_STORE_FUNCTION(cleanup_nodes);
 PLANE_STORE_FUNCTION(cleanup_tokens);
 /* sqlite_backends.c */
 PLANE_STORE_FUNCTION(backend_find);

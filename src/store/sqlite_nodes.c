@@ -36,14 +36,16 @@ int plane_sqlite_controller_heartbeat(
 int plane_sqlite_controller_offline(
 	struct plane_store *base, const char *name, struct plane_error *err)
 {
-	struct plane_db *db = &PLANE_SQLITE_STORE(base)->writer;
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	struct plane_db *db = &store->writer;
 	if (plane_db_begin(db, err) < 0)
 		return err->code;
 	int result = plane_db_run(
 		db, NULL, err, "UPDATE controller SET is_online = 0 WHERE name = ?", "t", name);
 	if (result == 0)
 		result = plane_db_run(db, NULL, err,
-			"UPDATE node SET controller = NULL WHERE controller = ?", "t", name);
+			"UPDATE node SET controller = NULL, seen_at = ? WHERE controller = ?", "it",
+			plane_sqlite_now(store), name);
 	return plane_db_end(db, result, err);
 }
 
@@ -52,19 +54,23 @@ static const char *or_empty(const char *text)
 	return text ? text : "";
 }
 
-static int put_node(struct plane_db *db, const struct plane_store_node *node, int64_t connection_id,
-	int64_t *node_id, struct plane_error *err)
+static int put_node(struct plane_sqlite_store *store, const struct plane_store_node *node,
+	int64_t connection_id, int64_t *node_id, struct plane_error *err)
 {
+	struct plane_db *db = &store->writer;
 	sqlite3_stmt *row = plane_db_query(db, err,
 		"INSERT INTO node (kind, cluster, name, controller, connection_id, version, "
-		"git_hash, ip) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (cluster, name) DO "
+		"git_hash, ip, seen_at, backend_ip, first_port, last_port) VALUES (?, ?, ?, ?, ?, "
+		"?, ?, ?, ?, ?, ?, ?) ON CONFLICT (cluster, name) DO "
 		"UPDATE "
 		"SET kind = excluded.kind, controller = excluded.controller, connection_id = "
 		"excluded.connection_id, version = excluded.version, git_hash = excluded.git_hash, "
-		"ip = excluded.ip RETURNING id",
-		"ttttittt", plane_node_kind_text(node->kind), or_empty(node->cluster), node->name,
-		node->controller, connection_id, or_empty(node->version), or_empty(node->git_hash),
-		or_empty(node->ip));
+		"ip = excluded.ip, seen_at = excluded.seen_at, backend_ip = excluded.backend_ip, "
+		"first_port = excluded.first_port, last_port = excluded.last_port RETURNING id",
+		"ttttitttitii", plane_node_kind_text(node->kind), or_empty(node->cluster),
+		node->name, node->controller, connection_id, or_empty(node->version),
+		or_empty(node->git_hash), or_empty(node->ip), plane_sqlite_now(store),
+		node->backend_ip, (int64_t)node->first_port, (int64_t)node->last_port);
 	if (!row)
 		return err->code;
 	int result = plane_db_next(db, row, err);
@@ -81,7 +87,7 @@ int plane_sqlite_node_connected(struct plane_store *base, const struct plane_sto
 	int64_t id = 0, connection = (int64_t)plane_random_below(INT64_MAX - 1) + 1;
 	if (plane_db_begin(db, err) < 0)
 		return err->code;
-	int result = put_node(db, node, connection, &id, err);
+	int result = put_node(PLANE_SQLITE_STORE(base), node, connection, &id, err);
 	if (result == 0 && node->kind == PLANE_NODE_DRONE)
 		result = plane_db_run(db, NULL, err,
 			"INSERT INTO drone (id, pool, is_ready, is_draining) VALUES (?1, ?2, 1, 0) "
@@ -112,9 +118,10 @@ static int run_alone(struct plane_sqlite_store *store, int64_t *changed, struct 
 int plane_sqlite_node_disconnected(
 	struct plane_store *base, int64_t node_id, int64_t connection_id, struct plane_error *err)
 {
-	return run_alone(PLANE_SQLITE_STORE(base), NULL, err,
-		"UPDATE node SET controller = NULL WHERE id = ? AND connection_id = ? AND ? = 0",
-		node_id, connection_id, 0);
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	return run_alone(store, NULL, err,
+		"UPDATE node SET controller = NULL, seen_at = ? WHERE id = ? AND connection_id = ?",
+		plane_sqlite_now(store), node_id, connection_id);
 }
 
 int plane_sqlite_registrations_check(struct plane_store *base,
@@ -136,6 +143,58 @@ int plane_sqlite_registrations_check(struct plane_store *base,
 	}
 	pthread_mutex_unlock(&db->mutex);
 	return result < 0 ? result : 0;
+}
+
+int plane_sqlite_address_owner(struct plane_store *base, int64_t node_id, const char *ip,
+	int first_port, int last_port, int64_t healthy_ms, char **name, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	struct plane_db *db = &store->reader;
+	char *found = NULL;
+	pthread_mutex_lock(&db->mutex);
+	sqlite3_stmt *row = plane_db_query(db, err,
+		"SELECT n.name FROM node n JOIN controller c ON c.name = n.controller WHERE "
+		"n.backend_ip = ?1 AND n.id <> ?2 AND n.first_port <= ?4 AND n.last_port >= ?3 AND "
+		"c.is_online AND c.last_heartbeat_at > ?5 LIMIT 1",
+		"tiiii", ip, node_id, (int64_t)first_port, (int64_t)last_port,
+		plane_sqlite_now(store) - healthy_ms);
+	int result = row ? plane_db_next(db, row, err) : err->code;
+	if (result == 1) {
+		found = plane_db_text_copy(row, 0);
+		plane_db_done(row);
+	}
+	pthread_mutex_unlock(&db->mutex);
+	if (result < 0)
+		return result;
+	*name = found;
+	return 0;
+}
+
+#define GONE_NODES                                                                                 \
+	"(SELECT n.id FROM node n LEFT JOIN drone d ON d.id = n.id WHERE n.seen_at < ?1 AND NOT "  \
+	"EXISTS (SELECT 1 FROM controller c WHERE c.name = n.controller AND c.last_heartbeat_at "  \
+	"> ?1) AND NOT EXISTS (SELECT 1 FROM certificate WHERE node_id = n.id) AND (d.id IS NULL " \
+	"OR (NOT d.is_draining AND NOT d.is_lease_granted AND NOT EXISTS (SELECT 1 FROM backend "  \
+	"WHERE drone_id = n.id))) ORDER BY n.seen_at, n.id LIMIT ?2)"
+
+int plane_sqlite_cleanup_nodes(struct plane_store *base, int64_t min_age_ms, int batch,
+	int64_t *removed, struct plane_error *err)
+{
+	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	int64_t before = plane_sqlite_now(store) - min_age_ms, changed = 0;
+	if (plane_db_begin(&store->writer, err) < 0)
+		return err->code;
+	/* the same nodes twice: whether they have a row of a drone does not matter to what is gone
+	 */
+	int result = plane_db_run(&store->writer, NULL, err,
+		"DELETE FROM drone WHERE id IN " GONE_NODES, "ii", before, (int64_t)batch);
+	if (result == 0)
+		result = plane_db_run(&store->writer, &changed, err,
+			"DELETE FROM node WHERE id IN " GONE_NODES, "ii", before, (int64_t)batch);
+	result = plane_db_end(&store->writer, result, err);
+	if (result == 0)
+		*removed = changed;
+	return result;
 }
 
 int plane_sqlite_drone_heartbeat(

@@ -94,6 +94,13 @@ int plane_store_node_controller(struct plane_store *store, int64_t node_id, char
 	return 0;
 }
 
+int plane_store_address_owner(struct plane_store *store, int64_t node_id, const char *ip,
+	int first_port, int last_port, int64_t healthy_ms, char **name, struct plane_error *err)
+{
+	return store->impl->address_owner(
+		store, node_id, ip, first_port, last_port, healthy_ms, name, err);
+}
+
 int plane_store_drone_heartbeat(
 	struct plane_store *store, int64_t node_id, int64_t local_time_ms, struct plane_error *err)
 {
@@ -334,6 +341,12 @@ void plane_store_events_finish(struct plane_store_events *events)
 	}
 	free(events->entries);
 	*events = (struct plane_store_events){ 0 };
+}
+
+int plane_store_cleanup_nodes(struct plane_store *store, int64_t min_age_ms, int batch,
+	int64_t *removed, struct plane_error *err)
+{
+	return store->impl->cleanup_nodes(store, min_age_ms, batch, removed, err);
 }
 
 int plane_store_cleanup_tokens(struct plane_store *store, int64_t *removed, struct plane_error *err)

@@ -67,6 +67,10 @@ struct plane_store_node {
 	bool has_lease;   /* drones: it knows of leases for all its keys */
 	/** Under which other controllers reach that one; NULL: they do not. */
 	const char *controller_url;
+	/** Drones: where proxies reach its backends, as plane_address_format_ip writes it; NULL:
+	 * not registered. */
+	const char *backend_ip;
+	int first_port, last_port;
 };
 
 /**
@@ -92,6 +96,12 @@ int plane_store_registrations_check(struct plane_store *store,
  */
 int plane_store_node_controller(struct plane_store *store, int64_t node_id, char **name, char **url,
 	struct plane_error *err);
+/**
+ * Another drone that has registered one of these ports of `ip` and is connected to a controller
+ * that was heard of within `healthy_ms`: its name, which the caller frees; NULL when there is none.
+ */
+int plane_store_address_owner(struct plane_store *store, int64_t node_id, const char *ip,
+	int first_port, int last_port, int64_t healthy_ms, char **name, struct plane_error *err);
 int plane_store_drone_heartbeat(
 	struct plane_store *store, int64_t node_id, int64_t local_time_ms, struct plane_error *err);
 /** -ENOENT for an unknown drone. `*is_changed`: it was not so before. */
@@ -559,6 +569,13 @@ int plane_store_feed_notify(struct plane_store_feed *feed, struct plane_error *e
 void plane_store_events_finish(struct plane_store_events *events);
 
 /* ---- cleanup ---- */
+
+/**
+ * Forgets up to `batch` nodes that have not been connected for `min_age_ms` and hold nothing: no
+ * backend, ended or not, no order to drain, no certificate.
+ */
+int plane_store_cleanup_nodes(struct plane_store *store, int64_t min_age_ms, int batch,
+	int64_t *removed, struct plane_error *err);
 
 /** Expired tokens, and revocations that nobody has to hear of any more. */
 int plane_store_cleanup_tokens(

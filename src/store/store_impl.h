@@ -27,6 +27,9 @@ struct plane_store_impl {
 	/* NULL where the store is not shared */
 	int (*node_controller)(struct plane_store *store, int64_t node_id, char **name, char **url,
 		struct plane_error *err);
+	int (*address_owner)(struct plane_store *store, int64_t node_id, const char *ip,
+		int first_port, int last_port, int64_t healthy_ms, char **name,
+		struct plane_error *err);
 	int (*drone_heartbeat)(struct plane_store *store, int64_t node_id, int64_t local_time_ms,
 		struct plane_error *err);
 	int (*drone_drain)(struct plane_store *store, const char *cluster, const char *name,
@@ -94,6 +97,8 @@ struct plane_store_impl {
 	/* NULL where the store is not shared */
 	struct plane_store_feed *(*feed_open)(
 		struct plane_store *store, const char *controller, struct plane_error *err);
+	int (*cleanup_nodes)(struct plane_store *store, int64_t min_age_ms, int batch,
+		int64_t *removed, struct plane_error *err);
 	int (*cleanup_tokens)(struct plane_store *store, int64_t *removed, struct plane_error *err);
 	int (*cleanup_backends)(struct plane_store *store, int min_age_days, int batch,
 		int64_t *removed, struct plane_error *err);

@@ -197,6 +197,18 @@ static int node_disconnected(
 	return 0;
 }
 
+static int address_owner(struct plane_store *store, int64_t node_id, const char *ip, int first_port,
+	int last_port, int64_t healthy_ms, char **name, struct plane_error *err)
+{
+	char *found = NULL;
+	CALL(store, err,
+		plane_store_address_owner(
+			inner, node_id, ip, first_port, last_port, healthy_ms, &found, err),
+		free(found));
+	*name = found;
+	return 0;
+}
+
 static int drone_heartbeat(
 	struct plane_store *store, int64_t node_id, int64_t local_time_ms, struct plane_error *err)
 {
@@ -508,6 +520,15 @@ static int mark_broken(
 	return 0;
 }
 
+static int cleanup_nodes(struct plane_store *store, int64_t min_age_ms, int batch, int64_t *removed,
+	struct plane_error *err)
+{
+	int64_t count = 0;
+	CALL(store, err, plane_store_cleanup_nodes(inner, min_age_ms, batch, &count, err), NOTHING);
+	*removed = count;
+	return 0;
+}
+
 static int cleanup_tokens(struct plane_store *store, int64_t *removed, struct plane_error *err)
 {
 	int64_t count = 0;
@@ -630,6 +651,7 @@ static const struct plane_store_impl remote_store = {
 	.controller_offline = controller_offline,
 	.node_connected = node_connected,
 	.node_disconnected = node_disconnected,
+	.address_owner = address_owner,
 	.drone_heartbeat = drone_heartbeat,
 	.drone_drain = drone_drain,
 	.member_list = member_list,
@@ -660,5 +682,6 @@ static const struct plane_store_impl remote_store = {
 	.mark_lost = mark_lost,
 	.mark_broken = mark_broken,
 	.feed_open = feed_open,
+	.cleanup_nodes = cleanup_nodes,
 	.cleanup_tokens = cleanup_tokens,
 };

@@ -22,11 +22,14 @@ struct memory_action;
 /** A node, and what a drone is besides. */
 struct memory_node {
 	int64_t id, connection_id;
+	int64_t seen_at; /* came or went last */
 	enum plane_node_kind kind;
 	char *name, *cluster, *controller, *controller_url, *version, *git_hash, *ip;
 	char *path; /* cluster and name: the key of the hash */
 	/* drones: */
 	char *pool, *journal;
+	char *backend_ip; /* NULL: not registered */
+	int first_port, last_port;
 	bool is_drone, is_ready, is_draining, is_lease_granted;
 	int64_t heartbeat_at; /* 0: none */
 	int64_t local_time_ms;
@@ -180,6 +183,7 @@ void memory_drones_eligible(struct memory_database *database,
 	const struct plane_store_connect *request, struct plane_store_drones *drones);
 /** Takes what the event owns. */
 void memory_tell(struct memory_store *store, const struct plane_store_event *event);
+void memory_free_node(struct memory_database *database, struct memory_node *node);
 void memory_free_backend(struct memory_database *database, struct memory_backend *backend);
 void memory_free_events(struct memory_database *database);
 
@@ -190,6 +194,7 @@ MEMORY_FUNCTION(node_connected);
 MEMORY_FUNCTION(node_disconnected);
 MEMORY_FUNCTION(registrations_check);
 MEMORY_FUNCTION(node_controller);
+MEMORY_FUNCTION(address_owner);
 MEMORY_FUNCTION(drone_heartbeat);
 MEMORY_FUNCTION(drone_drain);
 MEMORY_FUNCTION(member_list);
@@ -221,6 +226,7 @@ MEMORY_FUNCTION(sweep_candidates);
 MEMORY_FUNCTION(mark_lost);
 MEMORY_FUNCTION(mark_broken);
 MEMORY_FUNCTION(feed_open);
+MEMORY_FUNCTION(cleanup_nodes);
 MEMORY_FUNCTION(cleanup_tokens);
 MEMORY_FUNCTION(cleanup_backends);
 MEMORY_FUNCTION(cert_lease);

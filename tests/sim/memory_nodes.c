@@ -35,8 +35,10 @@ int memory_controller_offline(struct plane_store *store, const char *name, struc
 	if (controller)
 		controller->is_online = false;
 	HASH_ITER (hh, database->nodes, node, next)
-		if (node->controller && strcmp(node->controller, name) == 0)
+		if (node->controller && strcmp(node->controller, name) == 0) {
 			free(STEAL(node->controller));
+			node->seen_at = memory_now(database);
+		}
 	return memory_end(database, 0);
 }
 
@@ -79,6 +81,11 @@ int memory_node_connected(struct plane_store *store, const struct plane_store_no
 	replace(&known->version, node->version);
 	replace(&known->git_hash, node->git_hash);
 	replace(&known->ip, node->ip);
+	known->seen_at = memory_now(database);
+	free(known->backend_ip);
+	known->backend_ip = plane_strdup(node->backend_ip);
+	known->first_port = node->first_port;
+	known->last_port = node->last_port;
 	if (node->kind == PLANE_NODE_DRONE) {
 		replace(&known->pool, node->pool);
 		known->is_drone = known->is_ready = true;
@@ -98,8 +105,10 @@ int memory_node_disconnected(
 	struct memory_database *database = memory_begin(store);
 	struct memory_node *node = memory_node_by_id(database, node_id);
 	(void)err;
-	if (node && (node->connection_id == connection_id || node->connection_id == 0))
+	if (node && (node->connection_id == connection_id || node->connection_id == 0)) {
 		free(STEAL(node->controller));
+		node->seen_at = memory_now(database);
+	}
 	return memory_end(database, 0);
 }
 
@@ -126,6 +135,70 @@ int memory_node_controller(struct plane_store *store, int64_t node_id, char **na
 	(void)err;
 	*name = is_connected ? plane_strdup(node->controller) : NULL;
 	*url = is_connected ? plane_strdup(node->controller_url) : NULL;
+	return memory_end(database, 0);
+}
+
+static bool is_heard_of(const struct memory_database *database, const char *name, int64_t since_ms)
+{
+	const struct memory_controller *controller = NULL;
+	if (name)
+		HASH_FIND_STR(database->controllers, name, controller);
+	return controller && controller->heartbeat_at > since_ms;
+}
+
+int memory_address_owner(struct plane_store *store, int64_t node_id, const char *ip, int first_port,
+	int last_port, int64_t healthy_ms, char **name, struct plane_error *err)
+{
+	struct memory_database *database = memory_begin(store);
+	int64_t since_ms = memory_now(database) - healthy_ms;
+	const struct memory_node *node, *next;
+	(void)err;
+	*name = NULL;
+	HASH_ITER (hh, database->nodes, node, next) {
+		if (*name || node->id == node_id || !node->backend_ip ||
+			strcmp(node->backend_ip, ip) != 0 || node->first_port > last_port ||
+			node->last_port < first_port)
+			continue;
+		const struct memory_controller *controller = NULL;
+		if (node->controller)
+			HASH_FIND_STR(database->controllers, node->controller, controller);
+		if (is_heard_of(database, node->controller, since_ms) && controller->is_online)
+			*name = plane_strdup(node->name);
+	}
+	return memory_end(database, 0);
+}
+
+static bool holds_something(const struct memory_database *database, const struct memory_node *node)
+{
+	const struct memory_backend *backend, *next;
+	const struct memory_certificate *certificate, *next_certificate;
+	if (node->is_drone && (node->is_draining || node->is_lease_granted))
+		return true;
+	HASH_ITER (hh, database->backends, backend, next)
+		if (backend->drone == node)
+			return true;
+	HASH_ITER (hh, database->certificates, certificate, next_certificate)
+		if (certificate->node_id == node->id)
+			return true;
+	return false;
+}
+
+int memory_cleanup_nodes(struct plane_store *store, int64_t min_age_ms, int batch, int64_t *removed,
+	struct plane_error *err)
+{
+	struct memory_database *database = memory_begin(store);
+	int64_t before_ms = memory_now(database) - min_age_ms;
+	struct memory_node *node, *next;
+	(void)err;
+	*removed = 0;
+	HASH_ITER (hh, database->nodes, node, next) {
+		if (*removed == batch || node->seen_at >= before_ms ||
+			is_heard_of(database, node->controller, before_ms) ||
+			holds_something(database, node))
+			continue;
+		memory_free_node(database, node);
+		++*removed;
+	}
 	return memory_end(database, 0);
 }
 

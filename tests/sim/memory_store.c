@@ -178,7 +178,7 @@ void memory_free_backend(struct memory_database *database, struct memory_backend
 	free(backend);
 }
 
-static void free_node(struct memory_database *database, struct memory_node *node)
+void memory_free_node(struct memory_database *database, struct memory_node *node)
 {
 	HASH_DEL(database->nodes, node);
 	HASH_DELETE(hh_id, database->nodes_by_id, node);
@@ -189,6 +189,7 @@ static void free_node(struct memory_database *database, struct memory_node *node
 	free(node->version);
 	free(node->git_hash);
 	free(node->ip);
+	free(node->backend_ip);
 	free(node->path);
 	free(node->pool);
 	free(node->journal);
@@ -215,7 +216,7 @@ void memory_database_destroy(struct memory_database *database)
 	HASH_ITER (hh, database->backends, backend, next_backend)
 		memory_free_backend(database, backend);
 	HASH_ITER (hh, database->nodes, node, next_node)
-		free_node(database, node);
+		memory_free_node(database, node);
 	HASH_ITER (hh, database->controllers, controller, next_controller) {
 		HASH_DEL(database->controllers, controller);
 		free(controller);
@@ -351,6 +352,7 @@ static const struct plane_store_impl implementation = {
 	.node_disconnected = memory_node_disconnected,
 	.registrations_check = memory_registrations_check,
 	.node_controller = memory_node_controller,
+	.address_owner = memory_address_owner,
 	.drone_heartbeat = memory_drone_heartbeat,
 	.drone_drain = memory_drone_drain,
 	.member_list = memory_member_list,
@@ -382,6 +384,7 @@ static const struct plane_store_impl implementation = {
 	.mark_lost = memory_mark_lost,
 	.mark_broken = memory_mark_broken,
 	.feed_open = memory_feed_open,
+	.cleanup_nodes = memory_cleanup_nodes,
 	.cleanup_tokens = memory_cleanup_tokens,
 	.cleanup_backends = memory_cleanup_backends,
 	.cert_lease = memory_cert_lease,

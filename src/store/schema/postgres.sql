@@ -43,9 +43,13 @@ CREATE TABLE node (
   version text NOT NULL,
   git_hash text NOT NULL,
   ip text NOT NULL,
+  seen_at bigint NOT NULL,
+  backend_ip text,
+  first_port bigint NOT NULL DEFAULT 0,
+  last_port bigint NOT NULL DEFAULT 0,
   UNIQUE (cluster, name)
 );
-COMMENT ON TABLE node IS 'Drones, proxies and DNS servers that have ever connected.';
+COMMENT ON TABLE node IS 'Drones, proxies and DNS servers that have connected, until cleanup.';
 COMMENT ON COLUMN node.id IS 'How other tables name it.';
 COMMENT ON COLUMN node.kind IS 'Drone, Proxy or AcmeDnsServer.';
 COMMENT ON COLUMN node.cluster IS 'Empty for nodes of no cluster.';
@@ -56,7 +60,14 @@ COMMENT ON COLUMN node.connection_id IS 'Random: which connection is the present
 COMMENT ON COLUMN node.version IS 'Plane''s version that it runs.';
 COMMENT ON COLUMN node.git_hash IS 'The commit that its program was built from.';
 COMMENT ON COLUMN node.ip IS 'Address that it connected from.';
+COMMENT ON COLUMN node.seen_at IS 'When it came or went last.';
+COMMENT ON COLUMN node.backend_ip IS
+  'Where proxies reach the backends of a drone, as it has registered; NULL: it has not.';
+COMMENT ON COLUMN node.first_port IS 'The first of its ports there.';
+COMMENT ON COLUMN node.last_port IS 'The last one.';
 CREATE INDEX node_of ON node (controller);
+CREATE INDEX node_address ON node (backend_ip) WHERE backend_ip IS NOT NULL;
+CREATE INDEX node_away ON node (seen_at);
 
 CREATE TABLE drone (
   id bigint PRIMARY KEY REFERENCES node (id),
