@@ -11,6 +11,7 @@
 #include "controller/drone_session.h"
 #include "controller/error_body.h"
 #include "controller/proxy_session.h"
+#include "net/address.h"
 
 static void set_draining(struct plane_api_call *call, bool is_draining)
 {
@@ -73,6 +74,13 @@ static bool is_cluster(struct plane_api_call *call)
 	return is_valid;
 }
 
+static struct plane_node_caller caller_of(const struct plane_api_call *call)
+{
+	const char *peer = call->request->peer_address;
+	return (struct plane_node_caller){ .peer_address = peer,
+		.is_own_machine = plane_address_is_own(peer) };
+}
+
 static void start_session(void *data, struct plane_ws *ws)
 {
 	plane_node_session_start(data, ws);
@@ -90,24 +98,26 @@ void plane_api_drone_socket(struct plane_api_call *call)
 	if (!is_upgrade(call) || !is_cluster(call))
 		return;
 	_cleanup_free_ char *pool = plane_http_request_query(call->request, "pool");
-	if (pool && plane_text_check(pool, "pool", &err) < 0)
+	if (pool && plane_text_check(pool, "pool", &err) < 0) {
 		plane_api_fail(call->response, PLANE_API_INVALID_QUERY, err.message);
-	else
-		accept_socket(
-			call, plane_drone_session_create(call->controller, call->params.values[0],
-				      pool ? pool : "", call->request->peer_address));
+		return;
+	}
+	struct plane_node_caller caller = caller_of(call);
+	accept_socket(call, plane_drone_session_create(call->controller, call->params.values[0],
+				    pool ? pool : "", &caller));
 }
 
 void plane_api_proxy_socket(struct plane_api_call *call)
 {
+	struct plane_node_caller caller = caller_of(call);
 	if (is_upgrade(call) && is_cluster(call))
-		accept_socket(call, plane_proxy_session_create(call->controller,
-					    call->params.values[0], call->request->peer_address));
+		accept_socket(call, plane_proxy_session_create(
+					    call->controller, call->params.values[0], &caller));
 }
 
 void plane_api_dns_socket(struct plane_api_call *call)
 {
+	struct plane_node_caller caller = caller_of(call);
 	if (is_upgrade(call))
-		accept_socket(call,
-			plane_dns_session_create(call->controller, call->request->peer_address));
+		accept_socket(call, plane_dns_session_create(call->controller, &caller));
 }

@@ -77,9 +77,9 @@ static const struct plane_node_role dns_role = {
 };
 
 struct plane_node_session *plane_dns_session_create(
-	struct plane_controller *controller, const char *peer_address)
+	struct plane_controller *controller, const struct plane_node_caller *caller)
 {
 	struct plane_node_session *session = PLANE_NEW(struct plane_node_session);
-	plane_node_session_init(session, controller, &dns_role, "", peer_address);
+	plane_node_session_init(session, controller, &dns_role, "", caller);
 	return session;
 }

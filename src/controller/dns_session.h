@@ -5,6 +5,6 @@
 #include "controller/node_session.h"
 
 struct plane_node_session *plane_dns_session_create(
-	struct plane_controller *controller, const char *peer_address);
+	struct plane_controller *controller, const struct plane_node_caller *caller);
 
 #endif

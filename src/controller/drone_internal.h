@@ -4,6 +4,7 @@
 
 #include <uthash.h>
 
+#include "controller/backend_rules.h"
 #include "controller/drone_session.h"
 
 struct plane_sent_action;
@@ -24,7 +25,9 @@ struct plane_drone_session {
 	int64_t *unacked_events; /* stored, and to be acknowledged once they are durable */
 	size_t unacked_count;
 	bool is_syncing;
-	UT_hash_handle hh; /* of the controller's drone_sessions */
+	struct plane_backend_rules rules; /* where its backends may be */
+	char *registered_ip;              /* as others write it; NULL: none */
+	UT_hash_handle hh;                /* of the controller's drone_sessions */
 };
 
 /** The session that serves this drone, or NULL. */
@@ -47,6 +50,24 @@ void plane_drone_actions_finish(struct plane_drone_session *drone);
 /** An event is stored: it is acknowledged once the store is durable. */
 void plane_drone_acks_add(struct plane_drone_session *drone, int64_t event_id);
 void plane_drone_acks_finish(struct plane_drone_session *drone);
+
+/* drone_addresses.c */
+/** Of a handshake: sets the session's rules. */
+int plane_drone_addresses_take(struct plane_node_session *session,
+	const struct plane_handshake *handshake, struct plane_error *err);
+/** Tells the store where the backends of this drone are. */
+void plane_drone_addresses_describe(
+	const struct plane_node_session *session, struct plane_store_node *node);
+/** Of a drone that was registered just now: -EADDRINUSE when another one, which is connected, has
+ *  registered an address of it. Pool thread. */
+int plane_drone_addresses_check(struct plane_node_session *session, struct plane_error *err);
+/** May a backend be at "ip:port"? By the rules; -EINVAL for what is no address. Loop thread. */
+int plane_drone_address_take(
+	struct plane_drone_session *drone, const char *text, struct plane_error *err);
+/** The same, by what others have registered, where the rules do not say enough; "" is fine.
+ * -EADDRINUSE when it is another's, other codes are the store's. Pool thread. */
+int plane_drone_address_check(
+	const struct plane_drone_session *drone, const char *text, struct plane_error *err);
 
 /* drone_logs.c */
 void plane_drone_logs_on_chunk(

@@ -15,7 +15,6 @@
 #include "controller/inventory.h"
 #include "controller/lease_round.h"
 #include "controller/refusal.h"
-#include "net/address.h"
 
 struct message_job {
 	struct plane_job base;
@@ -23,6 +22,7 @@ struct message_job {
 	json_t *json; /* the message borrows from it */
 	struct plane_drone_message message;
 	bool is_stored;  /* event or acknowledgement, together with one before it */
+	bool is_refused; /* event: its address is another drone's */
 	bool is_renewed; /* renewal */
 };
 
@@ -69,6 +69,26 @@ static size_t gather(struct message_job *first, struct message_job *jobs[TOGETHE
 	return count;
 }
 
+/* Takes out those whose address is another drone's; negative when the store is away. */
+static int refuse_foreign(struct message_job **jobs, size_t *count, struct plane_error *err)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < *count; i++) {
+		struct message_job *job = jobs[i];
+		int result = plane_drone_address_check(job->drone, job->message.state.address, err);
+		if (result < 0 && result != -EADDRINUSE)
+			return result;
+		if (result == 0) {
+			jobs[kept++] = job;
+			continue;
+		}
+		plane_warn("skipping a message of %s: %s", job->drone->base.name, err->message);
+		job->is_stored = job->is_refused = true;
+	}
+	*count = kept;
+	return 0;
+}
+
 static enum plane_job_result run_event(struct message_job *job)
 {
 	struct message_job *jobs[TOGETHER_MAX];
@@ -78,6 +98,10 @@ static enum plane_job_result run_event(struct message_job *job)
 	if (job->is_stored)
 		return PLANE_JOB_DONE;
 	size_t count = gather(job, jobs);
+	if (refuse_foreign(jobs, &count, &err) < 0)
+		return retry(job, "addresses of backends", &err);
+	if (count == 0)
+		return PLANE_JOB_DONE;
 	for (size_t i = 0; i < count; i++)
 		reports[i] = (struct plane_store_report){ .backend = jobs[i]->message.backend,
 			.state = &jobs[i]->message.state };
@@ -226,7 +250,7 @@ static void after_message(struct plane_job *base, bool is_cancelled)
 {
 	struct message_job *job = (struct message_job *)base;
 	bool is_answered = !is_cancelled && job->drone->base.phase == PLANE_SESSION_SERVING;
-	if (is_answered && job->message.kind == PLANE_DRONE_BACKEND_EVENT)
+	if (is_answered && job->message.kind == PLANE_DRONE_BACKEND_EVENT && !job->is_refused)
 		plane_drone_acks_add(job->drone, job->message.event_id);
 	if (is_answered && job->message.kind == PLANE_DRONE_RENEW_KEY)
 		answer_renewal(job);
@@ -243,13 +267,12 @@ static void on_heartbeat(struct plane_drone_session *drone, int64_t local_time_m
 	plane_drone_registry_report(drone->base.controller->drones, drone->base.node_id, &report);
 }
 
-static int read_message(
-	const json_t *json, struct plane_drone_message *message, struct plane_error *err)
+static int read_message(struct plane_drone_session *drone, const json_t *json,
+	struct plane_drone_message *message, struct plane_error *err)
 {
-	struct sockaddr_storage address;
 	int result = plane_drone_message_read(json, message, err);
 	if (result == 0 && message->kind == PLANE_DRONE_BACKEND_EVENT && message->state.address[0])
-		result = plane_address_parse(message->state.address, &address, err);
+		result = plane_drone_address_take(drone, message->state.address, err);
 	return result;
 }
 
@@ -309,7 +332,7 @@ static void on_message(struct plane_node_session *session, const json_t *json)
 	struct plane_drone_session *drone = (struct plane_drone_session *)session;
 	struct plane_error err = { 0 };
 	struct plane_drone_message message;
-	if (read_message(json, &message, &err) < 0) {
+	if (read_message(drone, json, &message, &err) < 0) {
 		plane_warn("skipping a message of %s: %s", session->name, err.message);
 		return;
 	}
@@ -421,6 +444,7 @@ static void on_closed(struct plane_node_session *session)
 
 static void free_session(struct plane_node_session *session)
 {
+	free(((struct plane_drone_session *)session)->registered_ip);
 	plane_drone_actions_finish((struct plane_drone_session *)session);
 	plane_drone_acks_finish((struct plane_drone_session *)session);
 	free(session);
@@ -431,6 +455,9 @@ static const char *const extensions[] = { PLANE_EXTENSION_LEASE, PLANE_EXTENSION
 
 static const struct plane_node_role drone_role = {
 	.kind = PLANE_NODE_DRONE,
+	.check = plane_drone_addresses_take,
+	.describe = plane_drone_addresses_describe,
+	.check_registered = plane_drone_addresses_check,
 	.extensions = extensions,
 	.on_registered = on_registered,
 	.on_message = on_message,
@@ -439,10 +466,10 @@ static const struct plane_node_role drone_role = {
 };
 
 struct plane_node_session *plane_drone_session_create(struct plane_controller *controller,
-	const char *cluster, const char *pool, const char *peer_address)
+	const char *cluster, const char *pool, const struct plane_node_caller *caller)
 {
 	struct plane_drone_session *drone = PLANE_NEW(struct plane_drone_session);
-	plane_node_session_init(&drone->base, controller, &drone_role, cluster, peer_address);
+	plane_node_session_init(&drone->base, controller, &drone_role, cluster, caller);
 	(void)plane_text_copy(drone->base.pool, sizeof(drone->base.pool), pool); /* checked */
 	return &drone->base;
 }

@@ -6,7 +6,7 @@
 
 /** A session for `plane_node_session_start`; cluster and pool are copied. */
 struct plane_node_session *plane_drone_session_create(struct plane_controller *controller,
-	const char *cluster, const char *pool, const char *peer_address);
+	const char *cluster, const char *pool, const struct plane_node_caller *caller);
 
 /** Asks all drones that are connected here for what their backends use. */
 void plane_drone_sessions_ask_usage(struct plane_controller *controller);

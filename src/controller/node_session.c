@@ -27,6 +27,7 @@ struct session_job {
 	struct plane_job base;
 	struct plane_node_session *session;
 	bool is_failed;
+	struct plane_error refusal; /* code 0: none */
 };
 
 static void on_strand_closed(void *data)
@@ -146,9 +147,16 @@ static enum plane_job_result register_run(struct plane_job *job)
 	registration->is_failed = true;
 	if (atomic_load(&session->is_gone))
 		return PLANE_JOB_DONE; /* it may be registered elsewhere by now */
-	registration->is_failed = plane_store_node_connected(session->controller->store, &node,
-					  &session->node_id, &session->connection_id, &err) < 0;
-	if (registration->is_failed)
+	if (session->role->describe)
+		session->role->describe(session, &node);
+	int result = plane_store_node_connected(session->controller->store, &node,
+		&session->node_id, &session->connection_id, &err);
+	if (result == 0 && session->role->check_registered)
+		result = session->role->check_registered(session, &err);
+	registration->is_failed = result < 0;
+	if (result == -EADDRINUSE)
+		registration->refusal = err;
+	if (result < 0)
 		plane_warn("register %s: %s", session->name, err.message);
 	return PLANE_JOB_DONE;
 }
@@ -188,11 +196,13 @@ static void register_done(struct plane_job *job, bool is_cancelled)
 {
 	struct plane_node_session *session = ((struct session_job *)job)->session;
 	bool is_failed = ((struct session_job *)job)->is_failed || is_cancelled;
+	struct plane_error refusal = ((struct session_job *)job)->refusal;
 	free(job);
 	if (session->phase != PLANE_SESSION_REGISTERING)
 		return;
 	if (is_failed) {
-		plane_node_session_refuse(session, "the store could not take it; try again");
+		plane_node_session_refuse(session,
+			refusal.code ? refusal.message : "the store could not take it; try again");
 		return;
 	}
 	(void)uv_timer_stop(&session->timer);
@@ -231,7 +241,7 @@ static int check_handshake(
 	session->has_logs = plane_handshake_has(&handshake, PLANE_EXTENSION_LOGS);
 	session->has_lease = plane_handshake_has(&handshake, PLANE_EXTENSION_LEASE);
 	session->has_revoke = plane_handshake_has(&handshake, PLANE_EXTENSION_REVOKE);
-	return 0;
+	return session->role->check ? session->role->check(session, &handshake, err) : 0;
 }
 
 static void on_ws_text(void *data, const char *text, size_t len);
@@ -287,12 +297,14 @@ static void on_handshake_timeout(uv_timer_t *timer)
 
 void plane_node_session_init(struct plane_node_session *session,
 	struct plane_controller *controller, const struct plane_node_role *role,
-	const char *cluster, const char *peer_address)
+	const char *cluster, const struct plane_node_caller *caller)
 {
 	session->controller = controller;
 	session->role = role;
 	(void)plane_text_copy(session->cluster, sizeof(session->cluster), cluster);
-	(void)plane_text_copy(session->peer_address, sizeof(session->peer_address), peer_address);
+	(void)plane_text_copy(
+		session->peer_address, sizeof(session->peer_address), caller->peer_address);
+	session->is_own_machine = caller->is_own_machine;
 }
 
 void plane_node_session_start(struct plane_node_session *owned_session, struct plane_ws *ws)

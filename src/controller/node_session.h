@@ -15,8 +15,22 @@
 
 struct plane_node_session;
 
+/** Who opened the socket. */
+struct plane_node_caller {
+	const char *peer_address; /* "ip" */
+	bool is_own_machine;      /* it is an address of the controller's machine */
+};
+
 struct plane_node_role {
 	enum plane_node_kind kind;
+	/** NULL, or looks at what else the handshake says; an error refuses the node. */
+	int (*check)(struct plane_node_session *session, const struct plane_handshake *handshake,
+		struct plane_error *err);
+	/** NULL, or adds what only this kind has. Pool thread. */
+	void (*describe)(const struct plane_node_session *session, struct plane_store_node *node);
+	/** NULL, or a last look once the node is registered: -EADDRINUSE refuses it, and tells it
+	 * why. Pool thread. */
+	int (*check_registered)(struct plane_node_session *session, struct plane_error *err);
 	/** What we say to understand, NULL-terminated or NULL; told to nodes with extensions. */
 	const char *const *extensions;
 	void (*on_registered)(struct plane_node_session *session);
@@ -48,6 +62,7 @@ struct plane_node_session {
 	char cluster[PLANE_CLUSTER_SIZE]; /* "" for DNS servers */
 	char pool[PLANE_CLUSTER_SIZE];    /* drones */
 	char peer_address[PLANE_ADDRESS_SIZE];
+	bool is_own_machine; /* where that is */
 	char name[PLANE_NAME_SIZE];
 	char version[64], git_hash[64];
 	bool has_extensions, has_logs, has_revoke, has_metrics, has_lease;
@@ -60,7 +75,7 @@ struct plane_node_session {
 /** Fills the base; texts are copied and were checked for their length. */
 void plane_node_session_init(struct plane_node_session *session,
 	struct plane_controller *controller, const struct plane_node_role *role,
-	const char *cluster, const char *peer_address);
+	const char *cluster, const struct plane_node_caller *caller);
 /** Starts listening on `ws`; takes the session. */
 void plane_node_session_start(struct plane_node_session *owned_session, struct plane_ws *ws);
 /** Sends a message; `owned_json` is decref'd. A peer too slow to read is closed by the server. */

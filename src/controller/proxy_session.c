@@ -199,11 +199,11 @@ static const struct plane_node_role proxy_role = {
 	.free_session = free_session,
 };
 
-struct plane_node_session *plane_proxy_session_create(
-	struct plane_controller *controller, const char *cluster, const char *peer_address)
+struct plane_node_session *plane_proxy_session_create(struct plane_controller *controller,
+	const char *cluster, const struct plane_node_caller *caller)
 {
 	struct plane_proxy_session *proxy = PLANE_NEW(struct plane_proxy_session);
-	plane_node_session_init(&proxy->base, controller, &proxy_role, cluster, peer_address);
+	plane_node_session_init(&proxy->base, controller, &proxy_role, cluster, caller);
 	return &proxy->base;
 }
 

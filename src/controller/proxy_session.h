@@ -4,8 +4,8 @@
 
 #include "controller/node_session.h"
 
-struct plane_node_session *plane_proxy_session_create(
-	struct plane_controller *controller, const char *cluster, const char *peer_address);
+struct plane_node_session *plane_proxy_session_create(struct plane_controller *controller,
+	const char *cluster, const struct plane_node_caller *caller);
 
 /** Tells every connected proxy that the backend is gone. */
 void plane_proxy_broadcast_removed(struct plane_controller *controller, const char *backend);

@@ -609,6 +609,9 @@ struct plane_agent *plane_agent_create(
 	}
 	agent->inventory = (struct plane_inventory){ .supervisor = config->supervisor,
 		.channel = agent->channel };
+	if (config->backends.is_told)
+		plane_channel_tell(
+			agent->channel, "backends", plane_backend_place_write(&config->backends));
 	start_timer(agent, &agent->heartbeat_timer, on_heartbeat, HEARTBEAT_MS);
 	init_timer(agent, &agent->metrics_timer);
 	init_timer(agent, &agent->report_timer);

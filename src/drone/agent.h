@@ -18,6 +18,8 @@ struct plane_agent_config {
 	const struct plane_local_clock *clock;
 	struct plane_runtime *runtime; /* for the logs' paths */
 	struct plane_supervisor *supervisor;
+	/** Where proxies reach backends: told to the controller. */
+	struct plane_backend_place backends;
 	/** Called once, when the first connection is there. */
 	void (*on_connected)(void *data);
 	void *data;

@@ -1,6 +1,7 @@
 /* The drone's run: opens its parts in order, serves, closes them in the opposite order. */
 #include "drone/drone.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -268,9 +269,24 @@ static int open_runtime(struct drone *drone, struct plane_error *err)
 	return plane_supervisor_start(drone->supervisor, drone->runtime, err);
 }
 
+/* `ip` is room for its text. */
+static struct plane_backend_place place_of(
+	const struct plane_network_publish *publish, char ip[INET_ADDRSTRLEN])
+{
+	struct plane_backend_place place = { .is_told = true };
+	if (!publish)
+		return place;
+	struct in_addr address = { .s_addr = htonl(publish->address) };
+	place.ip = inet_ntop(AF_INET, &address, ip, INET_ADDRSTRLEN); /* there is room */
+	place.first_port = publish->first_port;
+	place.last_port = publish->last_port;
+	return place;
+}
+
 static int open_agent(struct drone *drone, struct plane_error *err)
 {
 	const struct plane_drone_config *config = drone->config;
+	char ip[INET_ADDRSTRLEN];
 	struct plane_agent_config agent = { .loop = &drone->loop,
 		.controller_url = config->controller_url,
 		.credentials = &config->credentials,
@@ -281,6 +297,7 @@ static int open_agent(struct drone *drone, struct plane_error *err)
 		.clock = &drone->clock,
 		.runtime = drone->runtime,
 		.supervisor = drone->supervisor,
+		.backends = place_of(config->publish, ip),
 		.on_connected = on_connected,
 		.data = drone };
 	drone->agent = plane_agent_create(&agent, err);

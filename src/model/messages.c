@@ -20,6 +20,38 @@ json_t *plane_handshake_write(const char *name, const char *const *extensions)
 	return json;
 }
 
+json_t *plane_backend_place_write(const struct plane_backend_place *place)
+{
+	if (!place->ip)
+		return json_pack("{s:n}", "ip");
+	return json_pack("{s:s,s:i,s:i}", "ip", place->ip, "first_port", place->first_port,
+		"last_port", place->last_port);
+}
+
+static int read_place(
+	const json_t *json, struct plane_backend_place *place, struct plane_error *err)
+{
+	struct plane_backend_place read = { .is_told = true };
+	json_t *backends = NULL;
+	int64_t first = 0, last = 0;
+	int result = plane_json_get_object(json, "backends", PLANE_JSON_OPTIONAL, &backends, err);
+	if (result < 0 || !backends)
+		return result;
+	result = plane_json_get_text(backends, "ip", PLANE_JSON_OPTIONAL, &read.ip, err);
+	if (result == 0 && read.ip)
+		result = plane_json_get_int(
+			backends, "first_port", PLANE_JSON_REQUIRED, 1, 65535, &first, err);
+	if (result == 0 && read.ip)
+		result = plane_json_get_int(
+			backends, "last_port", PLANE_JSON_REQUIRED, first, 65535, &last, err);
+	if (result < 0)
+		return plane_error_prefix(err, "backends");
+	read.first_port = (int)first;
+	read.last_port = (int)last;
+	*place = read;
+	return 0;
+}
+
 int plane_handshake_read(
 	const json_t *json, struct plane_handshake *handshake, struct plane_error *err)
 {
@@ -39,6 +71,8 @@ int plane_handshake_read(
 	if (result == 0)
 		result = plane_json_get_any(
 			json, "extensions", PLANE_JSON_OPTIONAL, &extensions, err);
+	if (result == 0)
+		result = read_place(json, &read.backends, err);
 	if (result < 0)
 		return plane_error_prefix(err, "handshake");
 	size_t kept = 0;

@@ -25,17 +25,27 @@
 
 #define PLANE_EXTENSIONS_MAX 8
 
+/** Where proxies reach the backends of a drone: in its handshake, as "backends". */
+struct plane_backend_place {
+	bool is_told;   /* false: an original drone, or one of an older version */
+	const char *ip; /* NULL: they are reached from the drone's own machine only */
+	int first_port, last_port;
+};
+
 struct plane_handshake {
 	const char *name;
 	const char *version;
 	const char *git_hash;
 	const char
 		*extensions[PLANE_EXTENSIONS_MAX]; /* NULL-terminated unless full; may be empty */
+	struct plane_backend_place backends;       /* drones */
 };
 
 json_t *plane_handshake_write(const char *name, const char *const *extensions);
 int plane_handshake_read(
 	const json_t *json, struct plane_handshake *handshake, struct plane_error *err);
+/** The value of "backends"; `place` is told. */
+json_t *plane_backend_place_write(const struct plane_backend_place *place);
 bool plane_handshake_has(const struct plane_handshake *handshake, const char *extension);
 
 /** Milliseconds of the drone's own clock. */

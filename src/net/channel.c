@@ -495,6 +495,15 @@ struct plane_channel *plane_channel_connect(uv_loop_t *loop, const char *control
 	return channel;
 }
 
+void plane_channel_tell(struct plane_channel *channel, const char *field, json_t *owned_value)
+{
+	_cleanup_json_ json_t *handshake =
+		plane_json_parse(channel->handshake, strlen(channel->handshake), NULL);
+	json_object_set_new(handshake, field, owned_value);
+	free(channel->handshake);
+	channel->handshake = plane_json_dump(handshake);
+}
+
 bool plane_channel_is_connected(const struct plane_channel *channel)
 {
 	return channel->link && channel->link->phase == LINK_CONNECTED;

@@ -41,6 +41,10 @@ struct plane_channel *plane_channel_connect(uv_loop_t *loop, const char *control
 	const char *const *extensions, const struct plane_channel_listener *listener,
 	struct plane_error *err);
 
+/** Adds a field to the handshakes from now on; `owned_value` is decref'd. The original ignores it.
+ */
+void plane_channel_tell(struct plane_channel *channel, const char *field, json_t *owned_value);
+
 /** Sends one message; `owned_message` is decref'd. False (and nothing sent) when not connected or
  *  when 16 MiB are waiting already. */
 bool plane_channel_send(struct plane_channel *channel, json_t *owned_message);

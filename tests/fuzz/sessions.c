@@ -167,11 +167,12 @@ static void say(const struct plane_node_session *session, const char *text, size
 
 static struct plane_node_session *create(char role)
 {
+	struct plane_node_caller caller = { .peer_address = "192.0.2.1" };
 	if (role == DRONE)
-		return plane_drone_session_create(&controller, WORLD_CLUSTER, "", "192.0.2.1");
+		return plane_drone_session_create(&controller, WORLD_CLUSTER, "", &caller);
 	if (role == PROXY)
-		return plane_proxy_session_create(&controller, WORLD_CLUSTER, "192.0.2.1");
-	return plane_dns_session_create(&controller, "192.0.2.1");
+		return plane_proxy_session_create(&controller, WORLD_CLUSTER, &caller);
+	return plane_dns_session_create(&controller, &caller);
 }
 
 static void greet(const struct plane_node_session *session)

@@ -255,8 +255,9 @@ class PlayedController:
             assert peer.header("sec-websocket-version") == "13"
             assert peer.header("sec-websocket-protocol") is None
             handshake = json.loads(peer.expect("handshake"))
-            # an original controller ignores the field that it does not know
+            # an original controller ignores the fields that it does not know
             assert handshake.pop("extensions") == extensions
+            assert handshake.pop("backends", None) == ({"ip": None} if name[:3] == "dr-" else None)
             assert handshake["name"] == name and set(handshake) == {"version", "name"}
             assert set(handshake["version"]) == {"version", "git_hash"}
             peer.send(fixture(kind, "from-controller", "handshake"))

@@ -341,6 +341,9 @@ static void accept_link(struct link *link, const char *text)
 {
 	struct plane_http_server *server = link->server->server;
 	struct plane_node_session *session;
+	/* what its backends' addresses are is the runtime's, which has no machines */
+	struct plane_node_caller caller = { .peer_address = link->client->machine->name,
+		.is_own_machine = true };
 	_cleanup_free_ char *copy = plane_strdup(text);
 	char *cluster = strtok(copy, "\n"), *pool = strtok(NULL, "\n");
 	if (!server) {
@@ -350,11 +353,10 @@ static void accept_link(struct link *link, const char *text)
 	link->ws = PLANE_NEW(struct plane_ws);
 	link->ws->link = link;
 	if (link->client->role == SIM_DRONE)
-		session = plane_drone_session_create(
-			server->controller, cluster, pool + 1, link->client->machine->name);
+		session =
+			plane_drone_session_create(server->controller, cluster, pool + 1, &caller);
 	else
-		session = plane_proxy_session_create(
-			server->controller, cluster, link->client->machine->name);
+		session = plane_proxy_session_create(server->controller, cluster, &caller);
 	plane_node_session_start(session, link->ws);
 }
 
@@ -563,6 +565,14 @@ bool plane_channel_send(struct plane_channel *channel, json_t *owned_message)
 		return false;
 	put(&channel->link->to_server, ITEM_TEXT, text);
 	return true;
+}
+
+void plane_channel_tell(struct plane_channel *channel, const char *field, json_t *owned_value)
+{
+	_cleanup_json_ json_t *handshake = json_loads(channel->handshake, 0, NULL);
+	json_object_set_new(handshake, field, owned_value);
+	_cleanup_free_ char *text = plane_json_dump(handshake);
+	(void)plane_text_copy(channel->handshake, sizeof(channel->handshake), text); /* room */
 }
 
 bool plane_channel_is_connected(const struct plane_channel *channel)

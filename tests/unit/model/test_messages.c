@@ -307,6 +307,33 @@ static void handshakes_of_the_original_and_of_ours_are_read(void **state)
 	assert_false(plane_handshake_has(&handshake, PLANE_EXTENSION_REVOKE));
 }
 
+static void a_drone_s_handshake_says_where_its_backends_are(void **state)
+{
+	struct plane_error err = { 0 };
+	struct plane_handshake handshake;
+	struct plane_backend_place places[] = { { .is_told = true },
+		{ .is_told = true, .ip = "10.0.0.21", .first_port = 20000, .last_port = 21022 } };
+	_cleanup_json_ json_t *json = plane_handshake_write("dr-y", NULL);
+	assert_int_equal(plane_handshake_read(json, &handshake, &err), 0);
+	assert_false(handshake.backends.is_told);
+	for (int i = 0; i < 2; i++) {
+		json_object_set_new(json, "backends", plane_backend_place_write(&places[i]));
+		assert_int_equal(plane_handshake_read(json, &handshake, &err), 0);
+		assert_true(handshake.backends.is_told);
+		assert_int_equal(handshake.backends.first_port, places[i].first_port);
+		assert_int_equal(handshake.backends.last_port, places[i].last_port);
+	}
+	assert_string_equal(handshake.backends.ip, "10.0.0.21");
+	static const char *const wrong[] = { "[]", "{\"ip\":5}", "{\"ip\":\"10.0.0.1\"}",
+		"{\"ip\":\"10.0.0.1\",\"first_port\":0,\"last_port\":5}",
+		"{\"ip\":\"10.0.0.1\",\"first_port\":9,\"last_port\":8}",
+		"{\"ip\":\"10.0.0.1\",\"first_port\":9,\"last_port\":65536}" };
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		json_object_set_new(json, "backends", parse(wrong[i]));
+		assert_true(plane_handshake_read(json, &handshake, &err) < 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -319,6 +346,7 @@ int main(void)
 		cmocka_unit_test(a_key_that_stands_twice_is_refused),
 		cmocka_unit_test(unknown_messages_are_told_apart_from_malformed_ones),
 		cmocka_unit_test(handshakes_of_the_original_and_of_ours_are_read),
+		cmocka_unit_test(a_drone_s_handshake_says_where_its_backends_are),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
