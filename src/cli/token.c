@@ -48,7 +48,34 @@ static bool read_duration(const char *text, int64_t *seconds)
 
 struct create_flags {
 	const char *name, *scopes, *expires_in, *common_name, *file;
+	const char *node_kind, *node_name, *cluster, *node_ip;
 };
+
+static bool copy_limit(char *limit, size_t size, const char *text)
+{
+	return !text || (text[0] && plane_text_copy(limit, size, text));
+}
+
+/* 0, or an exit status. */
+static int read_limits(const struct create_flags *flags, struct plane_token_entry *entry)
+{
+	struct plane_node_limits *limits = &entry->limits;
+	struct plane_error err = { 0 };
+	bool is_any = flags->node_kind || flags->node_name || flags->cluster || flags->node_ip;
+	if (is_any && !(entry->scopes & PLANE_SCOPE_NODE))
+		return plane_fail("--node-kind, --node-name, --cluster and --node-ip are for the "
+				  "scope \"node\"");
+	if (!copy_limit(limits->kind, sizeof(limits->kind), flags->node_kind) ||
+		!copy_limit(limits->name, sizeof(limits->name), flags->node_name) ||
+		!copy_limit(limits->cluster, sizeof(limits->cluster), flags->cluster) ||
+		!copy_limit(limits->ip, sizeof(limits->ip), flags->node_ip))
+		return plane_fail("--node-kind, --node-name, --cluster, --node-ip: one is empty or "
+				  "too long");
+	if (plane_node_limits_check(limits, &err) < 0)
+		return plane_fail(
+			"--node-kind, --node-name, --cluster, --node-ip: %s", err.message);
+	return 0;
+}
 
 /* 0, or an exit status. */
 static int read_entry(const struct create_flags *flags, struct plane_token_entry *entry)
@@ -66,8 +93,9 @@ static int read_entry(const struct create_flags *flags, struct plane_token_entry
 				  "most 100 years");
 	if (seconds)
 		entry->expires_at_ms = plane_clock_realtime_ms() + seconds * 1000;
-	if (!flags->common_name)
-		return 0;
+	int status = read_limits(flags, entry);
+	if (status != 0 || !flags->common_name)
+		return status;
 	if (plane_common_name_check(flags->common_name, &err) < 0)
 		return plane_fail("--certificate: %s", err.message);
 	entry->credential.is_certificate = true;
@@ -106,6 +134,14 @@ static int run_create(int argc, char **argv)
 		{ FILE_FLAG(&target.file) },
 		{ "expires-in", PLANE_FLAG_TEXT, &target.expires_in, "TIME",
 			"as 90s, 15m, 12h, 30d (default: never)" },
+		{ "node-kind", PLANE_FLAG_TEXT, &target.node_kind, "drone|proxy|dns",
+			"with the scope node: for such nodes only" },
+		{ "node-name", PLANE_FLAG_TEXT, &target.node_name, "NAME",
+			"for the node of this name only, as dr-run-1" },
+		{ "cluster", PLANE_FLAG_TEXT, &target.cluster, "CLUSTER",
+			"for nodes of this cluster only" },
+		{ "node-ip", PLANE_FLAG_TEXT, &target.node_ip, "IP",
+			"for a drone with this --ip only" },
 		{ "certificate", PLANE_FLAG_TEXT, &target.common_name, "COMMON-NAME",
 			"no token: a client certificate of this name may do it" },
 	};
@@ -114,8 +150,8 @@ static int run_create(int argc, char **argv)
 		.summary = "Makes a token, adds its digest to the file and prints it: this once. A "
 			   "controller\nthat uses the file knows it within a second.",
 		.examples = "  plane token create --name web --scope connect,read --file tokens\n"
-			    "  plane token create --name drones --scope node --expires-in 90d "
-			    "--file tokens > node.token\n",
+			    "  plane token create --name run-1 --scope node --node-kind drone "
+			    "--node-name dr-run-1 --file tokens > node.token\n",
 		.flags = flags,
 		.flag_count = COUNT(flags),
 	};
@@ -123,17 +159,28 @@ static int run_create(int argc, char **argv)
 	return status >= 0 ? status : create(&target);
 }
 
+static void add_limit(struct plane_buffer *out, const char *limit)
+{
+	if (limit[0])
+		plane_buffer_addf(out, "%s%s", out->len ? " " : "", limit);
+}
+
 static void add_row(struct plane_table *table, const struct plane_token_entry *entry)
 {
-	struct plane_buffer scopes = { 0 };
+	struct plane_buffer scopes = { 0 }, limits = { 0 };
 	char expiry[PLANE_TOKEN_TIME_SIZE] = "never";
 	bool is_over = entry->expires_at_ms && entry->expires_at_ms <= plane_clock_realtime_ms();
 	plane_scopes_write(entry->scopes, &scopes);
+	add_limit(&limits, entry->limits.kind);
+	add_limit(&limits, entry->limits.name);
+	add_limit(&limits, entry->limits.cluster);
+	add_limit(&limits, entry->limits.ip);
 	if (entry->expires_at_ms)
 		plane_token_time_write(entry->expires_at_ms, expiry);
 	plane_table_add(table, entry->name, plane_buffer_text(&scopes),
-		entry->credential.is_certificate ? entry->credential.common_name : "", expiry,
-		is_over ? "expired" : "");
+		entry->credential.is_certificate ? entry->credential.common_name : "",
+		plane_buffer_text(&limits), expiry, is_over ? "expired" : "");
+	plane_buffer_finish(&limits);
 	plane_buffer_finish(&scopes);
 }
 
@@ -154,8 +201,8 @@ static int run_list(int argc, char **argv)
 		return status;
 	if (plane_token_store_read(path, &file, &err) < 0)
 		return plane_fail("%s", err.message);
-	struct plane_table table = { .columns = 5 };
-	plane_table_add(&table, "NAME", "SCOPES", "CERTIFICATE", "EXPIRES", "");
+	struct plane_table table = { .columns = 6 };
+	plane_table_add(&table, "NAME", "SCOPES", "CERTIFICATE", "NODES", "EXPIRES", "");
 	for (size_t i = 0; i < file.count; i++)
 		add_row(&table, &file.entries[i]);
 	plane_table_print(&table);

@@ -27,7 +27,8 @@ struct plane_access {
 	int64_t last_id;
 };
 
-/* An entry that goes on with its credential keeps its id, so that tickets stay valid. */
+/* An entry that goes on with its credential and its limits keeps its id, so that tickets stay
+ * valid. */
 static void give_ids(struct plane_access *access, struct plane_token_file *new,
 	const struct plane_token_file *old)
 {
@@ -35,7 +36,9 @@ static void give_ids(struct plane_access *access, struct plane_token_file *new,
 		struct plane_token_entry *entry = &new->entries[i];
 		const struct plane_token_entry *former =
 			plane_token_file_find(old, &entry->credential);
-		entry->id = former ? former->id : ++access->last_id;
+		bool is_same = former &&
+			       memcmp(&former->limits, &entry->limits, sizeof(entry->limits)) == 0;
+		entry->id = is_same ? former->id : ++access->last_id;
 	}
 }
 
@@ -202,9 +205,17 @@ enum plane_access_verdict plane_access_decide(
 
 bool plane_access_is_valid(struct plane_access *access, uint64_t ticket, int64_t now_ms)
 {
+	struct plane_node_limits unused;
+	return plane_access_limits(access, ticket, now_ms, &unused);
+}
+
+bool plane_access_limits(struct plane_access *access, uint64_t ticket, int64_t now_ms,
+	struct plane_node_limits *limits)
+{
 	const struct plane_token_entry *found = NULL;
 	int64_t id = (int64_t)(ticket >> SCOPE_BITS);
 	unsigned scopes = (unsigned)(ticket & ((1u << SCOPE_BITS) - 1));
+	*limits = (struct plane_node_limits){ 0 };
 	if (ticket == 0)
 		return true;
 	pthread_rwlock_rdlock(&access->lock);
@@ -215,6 +226,8 @@ bool plane_access_is_valid(struct plane_access *access, uint64_t ticket, int64_t
 				found = &file->entries[i];
 	}
 	enum plane_access_verdict verdict = judge(found, scopes, now_ms);
+	if (verdict == PLANE_ACCESS_ALLOWED)
+		*limits = found->limits;
 	pthread_rwlock_unlock(&access->lock);
 	return verdict == PLANE_ACCESS_ALLOWED;
 }

@@ -52,6 +52,12 @@ enum plane_access_verdict plane_access_decide(
 /** Would what was allowed then be allowed now? A ticket of 0 always is. */
 bool plane_access_is_valid(struct plane_access *access, uint64_t ticket, int64_t now_ms);
 
+/** Which nodes may be served by what was allowed then: no limits for a ticket of 0. False when it
+ * would not be allowed now. An entry whose limits change is another one: tickets of before are
+ * void. */
+bool plane_access_limits(struct plane_access *access, uint64_t ticket, int64_t now_ms,
+	struct plane_node_limits *limits);
+
 /** How many entries are in force. */
 size_t plane_access_count(struct plane_access *access);
 

@@ -78,7 +78,8 @@ static struct plane_node_caller caller_of(const struct plane_api_call *call)
 {
 	const char *peer = call->request->peer_address;
 	return (struct plane_node_caller){ .peer_address = peer,
-		.is_own_machine = plane_address_is_own(peer) };
+		.is_own_machine = plane_address_is_own(peer),
+		.ticket = call->response->ticket };
 }
 
 static void start_session(void *data, struct plane_ws *ws)

@@ -1,4 +1,5 @@
-/* Removing what is old from the store: expired tokens, and long terminated backends if wanted. */
+/* Removing what is old from the store: expired tokens, nodes that are long gone, and long
+ * terminated backends if wanted. */
 #ifndef PLANE_CONTROLLER_CLEANUP_H
 #define PLANE_CONTROLLER_CLEANUP_H
 

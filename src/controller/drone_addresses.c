@@ -11,8 +11,9 @@ int plane_drone_addresses_take(struct plane_node_session *session,
 	const struct plane_handshake *handshake, struct plane_error *err)
 {
 	struct plane_drone_session *drone = (struct plane_drone_session *)session;
-	int result = plane_backend_rules_set(
-		&drone->rules, &handshake->backends, session->is_own_machine, NULL, err);
+	const char *ip = session->limits.ip;
+	int result = plane_backend_rules_set(&drone->rules, &handshake->backends,
+		session->is_own_machine, ip[0] ? ip : NULL, err);
 	if (result == 0 && drone->rules.is_registered)
 		drone->registered_ip = plane_address_format_ip(&drone->rules.ip);
 	return result;

@@ -7,6 +7,7 @@
 #include <utlist.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -218,6 +219,26 @@ static void register_done(struct plane_job *job, bool is_cancelled)
 	take_early_messages(session);
 }
 
+/* Is what it was let in with good for this node? */
+static int check_limits(struct plane_node_session *session, struct plane_error *err)
+{
+	struct plane_access *access = session->controller->access;
+	struct plane_node_limits *limits = &session->limits;
+	const char *kind = plane_node_limits_kind(session->role->kind);
+	if (access &&
+		!plane_access_limits(access, session->ticket, plane_clock_realtime_ms(), limits))
+		return plane_error_set(err, EACCES, "its token or certificate is good no longer");
+	if (limits->kind[0] && strcmp(limits->kind, kind) != 0)
+		return plane_error_set(
+			err, EACCES, "its token is for a %s, not for a %s", limits->kind, kind);
+	if (limits->name[0] && strcmp(limits->name, session->name) != 0)
+		return plane_error_set(err, EACCES, "its token is for %s", limits->name);
+	if (limits->cluster[0] && strcmp(limits->cluster, session->cluster) != 0)
+		return plane_error_set(
+			err, EACCES, "its token is for cluster %.80s", limits->cluster);
+	return 0;
+}
+
 static int check_handshake(
 	struct plane_node_session *session, const json_t *json, struct plane_error *err)
 {
@@ -241,7 +262,10 @@ static int check_handshake(
 	session->has_logs = plane_handshake_has(&handshake, PLANE_EXTENSION_LOGS);
 	session->has_lease = plane_handshake_has(&handshake, PLANE_EXTENSION_LEASE);
 	session->has_revoke = plane_handshake_has(&handshake, PLANE_EXTENSION_REVOKE);
-	return session->role->check ? session->role->check(session, &handshake, err) : 0;
+	result = check_limits(session, err);
+	if (result == 0 && session->role->check)
+		result = session->role->check(session, &handshake, err);
+	return result;
 }
 
 static void on_ws_text(void *data, const char *text, size_t len);
@@ -305,6 +329,7 @@ void plane_node_session_init(struct plane_node_session *session,
 	(void)plane_text_copy(
 		session->peer_address, sizeof(session->peer_address), caller->peer_address);
 	session->is_own_machine = caller->is_own_machine;
+	session->ticket = caller->ticket;
 }
 
 void plane_node_session_start(struct plane_node_session *owned_session, struct plane_ws *ws)

@@ -19,6 +19,7 @@ struct plane_node_session;
 struct plane_node_caller {
 	const char *peer_address; /* "ip" */
 	bool is_own_machine;      /* it is an address of the controller's machine */
+	uint64_t ticket;          /* what it was let in by, as plane_access_decide gave it */
 };
 
 struct plane_node_role {
@@ -62,7 +63,9 @@ struct plane_node_session {
 	char cluster[PLANE_CLUSTER_SIZE]; /* "" for DNS servers */
 	char pool[PLANE_CLUSTER_SIZE];    /* drones */
 	char peer_address[PLANE_ADDRESS_SIZE];
-	bool is_own_machine; /* where that is */
+	bool is_own_machine;             /* where that is */
+	uint64_t ticket;                 /* what it was let in by */
+	struct plane_node_limits limits; /* of that; from the handshake on */
 	char name[PLANE_NAME_SIZE];
 	char version[64], git_hash[64];
 	bool has_extensions, has_logs, has_revoke, has_metrics, has_lease;

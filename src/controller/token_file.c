@@ -14,7 +14,8 @@
 #include "base/alloc.h"
 #include "base/text.h"
 
-#define FIELDS_MAX 4
+#define FIELDS_NEEDED 3
+#define FIELDS_MAX 8
 #define TIME_FORMAT "%Y-%m-%dT%H:%M:%SZ"
 
 static const struct {
@@ -219,13 +220,51 @@ static size_t split(const char *line, size_t len, struct field fields[FIELDS_MAX
 	return count;
 }
 
+static bool read_text(struct field field, char *text, size_t size)
+{
+	if (text[0] || field.len == 0 || field.len >= size)
+		return false;
+	memcpy(text, field.text, field.len);
+	text[field.len] = '\0';
+	return true;
+}
+
+/* NULL, or what is wrong. */
+static const char *read_option(struct field field, struct plane_token_entry *entry)
+{
+	struct plane_node_limits *limits = &entry->limits;
+	bool is_good;
+	if (cut_prefix(&field, "expires:"))
+		return !entry->expires_at_ms && plane_token_time_parse(field.text, field.len,
+							&entry->expires_at_ms)
+			       ? NULL
+			       : "the expiry: expected expires: and a time in UTC, as "
+				 "2030-01-31T00:00:00Z, once";
+	if (cut_prefix(&field, "node-kind:"))
+		is_good = read_text(field, limits->kind, sizeof(limits->kind));
+	else if (cut_prefix(&field, "node-name:"))
+		is_good = read_text(field, limits->name, sizeof(limits->name));
+	else if (cut_prefix(&field, "cluster:"))
+		is_good = read_text(field, limits->cluster, sizeof(limits->cluster));
+	else if (cut_prefix(&field, "node-ip:"))
+		is_good = read_text(field, limits->ip, sizeof(limits->ip));
+	else
+		return "behind the credential: expected expires:TIME, node-kind:KIND, "
+		       "node-name:NAME, cluster:CLUSTER or node-ip:IP";
+	if (!is_good)
+		return "an option for nodes: expected a short text, once";
+	return entry->scopes & PLANE_SCOPE_NODE ? NULL
+						: "an option for nodes, without the scope \"node\"";
+}
+
 /* NULL, or what is wrong. */
 static const char *read_entry(
 	const struct field *fields, size_t count, struct plane_token_entry *entry)
 {
-	if (count < 3 || count > FIELDS_MAX)
+	const char *problem = NULL;
+	if (count < FIELDS_NEEDED || count > FIELDS_MAX)
 		return "expected NAME SCOPES sha256:HEX or certificate:COMMON-NAME, and perhaps "
-		       "expires:TIME";
+		       "options as expires:TIME";
 	if (!is_name(fields[0].text, fields[0].len))
 		return "the name: expected at most 64 letters, digits, '-', '_' and '.', the first "
 		       "a letter or digit";
@@ -236,14 +275,13 @@ static const char *read_entry(
 	if (!read_credential(fields[2], &entry->credential))
 		return "the credential: expected sha256: and 64 digits of 0-9a-f, or certificate: "
 		       "and a common name";
-	if (count == FIELDS_MAX) {
-		struct field expiry = fields[3];
-		if (!cut_prefix(&expiry, "expires:") ||
-			!plane_token_time_parse(expiry.text, expiry.len, &entry->expires_at_ms))
-			return "the expiry: expected expires: and a time in UTC, as "
-			       "2030-01-31T00:00:00Z";
-	}
-	return NULL;
+	for (size_t i = FIELDS_NEEDED; i < count && !problem; i++)
+		problem = read_option(fields[i], entry);
+	if (!problem && plane_node_limits_check(&entry->limits, NULL) < 0)
+		problem = "the options for nodes: expected node-kind:drone, proxy or dns, the name "
+			  "of a node of that kind, a cluster (not for dns), an IP address (only "
+			  "for drones)";
+	return problem;
 }
 
 static bool is_same(const struct plane_credential *a, const struct plane_credential *b)
@@ -335,6 +373,12 @@ void plane_token_digest(
 	(void)SHA256((const unsigned char *)token, len, digest); /* returns digest */
 }
 
+static void add_option(struct plane_buffer *out, const char *name, const char *value)
+{
+	if (value[0])
+		plane_buffer_addf(out, " %s:%s", name, value);
+}
+
 void plane_token_entry_write(const struct plane_token_entry *entry, struct plane_buffer *out)
 {
 	plane_buffer_addf(out, "%s ", entry->name);
@@ -346,6 +390,10 @@ void plane_token_entry_write(const struct plane_token_entry *entry, struct plane
 		for (size_t i = 0; i < PLANE_TOKEN_DIGEST_SIZE; i++)
 			plane_buffer_addf(out, "%02x", entry->credential.digest[i]);
 	}
+	add_option(out, "node-kind", entry->limits.kind);
+	add_option(out, "node-name", entry->limits.name);
+	add_option(out, "cluster", entry->limits.cluster);
+	add_option(out, "node-ip", entry->limits.ip);
 	if (entry->expires_at_ms) {
 		char time[PLANE_TOKEN_TIME_SIZE];
 		plane_token_time_write(entry->expires_at_ms, time);

@@ -3,7 +3,10 @@
  * A line is an entry, empty, or a comment that begins with '#' (also behind an entry, after a
  * space). An entry is
  *
- *     NAME  SCOPE[,SCOPE...]  sha256:HEX | certificate:COMMON-NAME  [expires:YYYY-MM-DDTHH:MM:SSZ]
+ *     NAME  SCOPE[,SCOPE...]  sha256:HEX | certificate:COMMON-NAME  [OPTION...]
+ *
+ * with options, each once at most: expires:YYYY-MM-DDTHH:MM:SSZ, and, where there is the scope
+ * "node", node-kind:drone|proxy|dns, node-name:NAME, cluster:CLUSTER, node-ip:IP.
  *
  * The digest is that of the token's bytes: the file never holds the secret. A token is 256 random
  * bits, so neither salt nor a slow digest would make it harder to guess. */
@@ -16,6 +19,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "controller/node_limits.h"
 
 /** What a request may be about. No scope contains another. */
 enum plane_scope {
@@ -52,6 +56,7 @@ struct plane_token_entry {
 	char name[PLANE_TOKEN_NAME_MAX + 1];
 	unsigned scopes;
 	struct plane_credential credential;
+	struct plane_node_limits limits;
 	int64_t expires_at_ms; /* wall clock; 0: never */
 	size_t begin, end;     /* its line in the text, the newline included */
 	int64_t id;            /* the controller's own; not in the file */

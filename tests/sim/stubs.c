@@ -227,6 +227,16 @@ void plane_access_destroy(struct plane_access *access)
 	(void)access;
 }
 
+bool plane_access_limits(struct plane_access *access, uint64_t ticket, int64_t now_ms,
+	struct plane_node_limits *limits)
+{
+	(void)access;
+	(void)ticket;
+	(void)now_ms;
+	*limits = (struct plane_node_limits){ 0 };
+	return true;
+}
+
 bool plane_access_is_valid(struct plane_access *access, uint64_t ticket, int64_t now_ms)
 {
 	(void)access;

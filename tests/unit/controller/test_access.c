@@ -225,9 +225,34 @@ static void a_bad_file_is_refused_at_the_start(void **state)
 	assert_non_null(strstr(err.message, paths[1]));
 }
 
+static void tickets_know_for_which_nodes_they_are(void **state)
+{
+	uint64_t ticket = 0;
+	struct plane_node_limits limits;
+	put(0, "n node sha256:" SECRET_DIGEST " node-name:dr-one\n");
+	struct plane_access *access = open_access(one, false);
+	assert_int_equal(decide(access, "Bearer secret", NULL, PLANE_SCOPE_NODE, &ticket),
+		PLANE_ACCESS_ALLOWED);
+	assert_true(plane_access_limits(access, ticket, NOW_MS, &limits));
+	assert_string_equal(limits.name, "dr-one");
+	assert_true(plane_access_limits(access, 0, NOW_MS, &limits));
+	assert_string_equal(limits.name, "");
+	/* what else changes leaves it as it is */
+	put(0, "m node,read sha256:" SECRET_DIGEST " node-name:dr-one\n");
+	assert_true(reload(access));
+	assert_true(plane_access_is_valid(access, ticket, NOW_MS));
+	/* who was let in as one node must show that it may be another */
+	put(0, "m node,read sha256:" SECRET_DIGEST " node-name:dr-two\n");
+	assert_true(reload(access));
+	assert_false(plane_access_is_valid(access, ticket, NOW_MS));
+	assert_false(plane_access_limits(access, ticket, NOW_MS, &limits));
+	plane_access_destroy(access);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(tickets_know_for_which_nodes_they_are),
 		cmocka_unit_test(a_token_gives_its_scopes_and_no_other),
 		cmocka_unit_test(the_header_has_one_form),
 		cmocka_unit_test(a_certificate_counts_by_its_entry),

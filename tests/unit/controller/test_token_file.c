@@ -100,6 +100,40 @@ static void what_is_wrong_is_told_with_its_line_and_without_the_secret(void **st
 	assert_true(plane_token_file_parse("a\0b", 3, &file, &err) < 0);
 }
 
+static void an_entry_may_be_for_some_nodes_only(void **state)
+{
+	static const char line[] = "a node sha256:" DIGEST " node-kind:drone node-name:dr-one "
+				   "cluster:localhost:9090 node-ip:10.0.0.21 "
+				   "expires:2030-01-31T12:34:56Z\n";
+	struct plane_token_file file = parse(line);
+	struct plane_buffer text = { 0 };
+	assert_string_equal(file.entries[0].limits.kind, "drone");
+	assert_string_equal(file.entries[0].limits.name, "dr-one");
+	assert_string_equal(file.entries[0].limits.cluster, "localhost:9090");
+	assert_string_equal(file.entries[0].limits.ip, "10.0.0.21");
+	plane_token_entry_write(&file.entries[0], &text);
+	assert_string_equal(plane_buffer_text(&text), line);
+	plane_buffer_finish(&text);
+	plane_token_file_finish(&file);
+	file = parse(
+		"a read,node sha256:" DIGEST " expires:2030-01-31T12:34:56Z cluster:c.example\n"
+		"b node sha256:" OTHER_DIGEST " node-name:ns-x node-kind:dns\n"
+		"c node certificate:x node-ip:fd00::1\n");
+	assert_string_equal(file.entries[0].limits.kind, "");
+	plane_token_file_finish(&file);
+	static const char *const wrong[] = { "node-kind:Drone", "node-kind:controller",
+		"node-kind:", "node-kind:drone node-kind:drone", "node-name:x", "node-name:co-x",
+		"node-name:dr-NOT", "node-kind:proxy node-name:dr-x", "cluster:a/b",
+		"node-kind:dns cluster:c.example", "node-name:ns-x cluster:c.example",
+		"node-ip:host.example", "node-ip:10.0.0.1:80", "node-kind:proxy node-ip:10.0.0.1" };
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		_cleanup_free_ char *entry = plane_strdupf("a node sha256:" DIGEST " %s", wrong[i]);
+		assert_refused(entry, "for nodes");
+	}
+	assert_refused("a read sha256:" DIGEST " node-kind:drone", "without the scope");
+	assert_refused("a node sha256:" DIGEST " node:drone", "behind the credential");
+}
+
 static void a_file_has_limits(void **state)
 {
 	struct plane_buffer text = { 0 };
@@ -302,6 +336,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(entries_comments_and_empty_lines_are_read),
 		cmocka_unit_test(what_is_wrong_is_told_with_its_line_and_without_the_secret),
+		cmocka_unit_test(an_entry_may_be_for_some_nodes_only),
 		cmocka_unit_test(a_file_has_limits),
 		cmocka_unit_test(what_is_written_is_read_again),
 		cmocka_unit_test(a_credential_is_found_by_all_of_it),
