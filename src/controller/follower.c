@@ -78,7 +78,8 @@ static int read_feed(struct plane_follower *follower, struct plane_error *err)
 		relay(follower, &events.entries[i]);
 	plane_metrics_add(follower->metrics, PLANE_METRIC_FEED_EVENTS, (int64_t)events.count);
 	if (events.has_missed) {
-		plane_warn("what other controllers did may have been missed: looking at all again");
+		plane_warn(
+			"some of what happened may not have been heard of: looking at all again");
 		plane_hub_relay(
 			follower->hub, &(struct plane_hub_event){ .kind = PLANE_HUB_MISSED });
 	}

@@ -260,10 +260,13 @@ int plane_pg_flush(struct plane_pg *pg, PGresult **results, size_t count, struct
 {
 	PGresult *found[count + 1];
 	struct gathering to = { .results = found, .count = results ? count : 0 };
-	if (plane_pg_is_broken(pg) || !PQpipelineSync(pg->connection))
-		return lose(pg, PQerrorMessage(pg->connection), err);
+	if (plane_pg_is_broken(pg))
+		return lose(pg, "the connection is lost", err);
 	atomic_fetch_add_explicit(&pg->statistics->round_trips, 1, memory_order_relaxed);
-	int result = gather_all(pg, &to, err);
+	int result = PQpipelineSync(pg->connection) ? gather_all(pg, &to, err)
+						    : lose(pg, PQerrorMessage(pg->connection), err);
+	if (result < 0 && !pg->connection)
+		atomic_fetch_add(&pg->statistics->unknown, 1);
 	if (result < 0) /* the server may not have those that were prepared in it */
 		pg->prepared_count = pg->prepared_before;
 	pg->prepared_before = pg->prepared_count;

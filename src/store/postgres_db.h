@@ -23,6 +23,7 @@
 /** Counts of all connections that share it. */
 struct plane_pg_statistics {
 	atomic_llong statements, round_trips, connections, failures;
+	atomic_llong unknown; /* transactions that may have been committed; nobody told */
 };
 
 struct plane_pg {

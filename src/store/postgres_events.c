@@ -28,29 +28,33 @@ struct feed {
 	struct plane_pg_statistics statistics; /* not among those of the calls */
 	char *server;                          /* which one, since when; NULL: none yet */
 	bool has_missed;                       /* to be told with the next events */
+	struct plane_event_doubt doubt;        /* about this store's own rows */
 	bool is_behind; /* connected anew and not read since: nobody heard notifications between */
 	struct plane_event_cursor cursors[LOG_COUNT];
 };
 
 /* All in one statement, and so in one snapshot: what it does not show of a gap, and who was
- * undecided, are true of the same moment. Rows of this store's own have no backend. */
+ * undecided, are true of the same moment. Rows of this store's own have no backend, unless it is in
+ * doubt about them. */
 #define SNAPSHOT                                                                                   \
 	"SELECT 0, pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint, NULL, "   \
 	"NULL, NULL FROM pg_current_snapshot() s"
+#define IS_TOLD(origin) "(" origin " IS DISTINCT FROM $1 OR $9::boolean)"
 #define STATES(which)                                                                              \
 	" UNION ALL (SELECT 1, id, created_at, "                                                   \
-	"CASE WHEN origin IS DISTINCT FROM $1 THEN backend END, "                                  \
-	"CASE WHEN origin IS DISTINCT FROM $1 THEN state END, NULL FROM backend_state "            \
-	"WHERE " which ")"
+	"CASE WHEN " IS_TOLD("origin") " THEN backend END, CASE WHEN " IS_TOLD(                    \
+		"origin") " THEN state END, NULL FROM backend_state WHERE " which ")"
 #define ACTIONS(which)                                                                             \
 	" UNION ALL (SELECT 2, a.sequence, a.drone_id, "                                           \
 	"CASE WHEN is_ours THEN a.backend END, CASE WHEN is_ours THEN a.message END, a.id "        \
-	"FROM action a, LATERAL (SELECT a.origin IS DISTINCT FROM $1 AND a.acked_at IS NULL AND "  \
-	"EXISTS (SELECT 1 FROM node n WHERE n.id = a.drone_id AND n.controller = $2) AS is_ours) " \
-	"o WHERE " which ")"
+	"FROM action a, LATERAL (SELECT " IS_TOLD(                                                 \
+		"a.origin") " AND a.acked_at IS NULL AND "                                         \
+			    "EXISTS (SELECT 1 FROM node n WHERE n.id = a.drone_id AND "            \
+			    "n.controller = $2) AS is_ours) "                                      \
+			    "o WHERE " which ")"
 #define REVOCATIONS(which)                                                                         \
-	" UNION ALL (SELECT 3, id, 0, CASE WHEN origin IS DISTINCT FROM $1 THEN backend END, "     \
-	"username, NULL FROM revocation WHERE " which ")"
+	" UNION ALL (SELECT 3, id, 0, CASE WHEN " IS_TOLD(                                         \
+		"origin") " THEN backend END, username, NULL FROM revocation WHERE " which ")"
 static const char read_logs[] = SNAPSHOT STATES("id = ANY ($3::bigint[]) ORDER BY id")
 	STATES("id > $4 ORDER BY id LIMIT 500")
 		ACTIONS("a.sequence = ANY ($5::bigint[]) ORDER BY a.sequence")
@@ -64,11 +68,11 @@ static PGresult *ask(struct feed *feed, struct plane_error *err)
 	PGresult *rows = NULL;
 	for (int i = LOG_STATES; i < LOG_COUNT; i++)
 		plane_event_cursor_write_gaps(&feed->cursors[i], &gaps[i]);
-	int result = plane_pg_run(&feed->pg, &rows, NULL, err, read_logs, "tttititi",
+	int result = plane_pg_run(&feed->pg, &rows, NULL, err, read_logs, "tttititib",
 		feed->store->pool.origin, feed->controller, plane_buffer_text(&gaps[LOG_STATES]),
 		feed->cursors[LOG_STATES].last_id, plane_buffer_text(&gaps[LOG_ACTIONS]),
 		feed->cursors[LOG_ACTIONS].last_id, plane_buffer_text(&gaps[LOG_REVOCATIONS]),
-		feed->cursors[LOG_REVOCATIONS].last_id);
+		feed->cursors[LOG_REVOCATIONS].last_id, (int)feed->doubt.is_open);
 	for (int i = LOG_STATES; i < LOG_COUNT; i++)
 		plane_buffer_finish(&gaps[i]);
 	return result < 0 ? NULL : rows;
@@ -108,6 +112,10 @@ static void take_rows(struct feed *feed, const PGresult *rows, struct plane_stor
 {
 	int count = PQntuples(rows);
 	_cleanup_free_ int64_t *ids = plane_alloc_zero((size_t)count + 1, sizeof(*ids));
+	struct plane_event_look look = { .ids = ids,
+		.oldest_open = plane_pg_int(rows, 0, 1),
+		.next = plane_pg_int(rows, 0, 2),
+		.now_ms = plane_clock_boot_ms() };
 	int row = 1;
 	for (int log = LOG_STATES; log < LOG_COUNT; log++) {
 		struct plane_event_cursor *cursor = &feed->cursors[log];
@@ -116,14 +124,12 @@ static void take_rows(struct feed *feed, const PGresult *rows, struct plane_stor
 			ids[found] = plane_pg_int(rows, row, 1);
 			fresh += ids[found++] > cursor->last_id;
 		}
-		struct plane_event_look look = { .ids = ids,
-			.count = found,
-			.oldest_open = plane_pg_int(rows, 0, 1),
-			.next = plane_pg_int(rows, 0, 2),
-			.now_ms = plane_clock_boot_ms() };
+		look.count = found;
 		events->has_missed |= !plane_event_cursor_take(cursor, &look);
 		events->has_more |= fresh >= BATCH;
 	}
+	if (!events->has_more)
+		plane_event_doubt_take(&feed->doubt, &look);
 }
 
 static int read_once(struct feed *feed, struct plane_store_events *events, struct plane_error *err)
@@ -218,6 +224,8 @@ static int feed_read(
 	struct plane_store_feed *base, struct plane_store_events *events, struct plane_error *err)
 {
 	struct feed *feed = (struct feed *)base;
+	int64_t unknown = atomic_load(&feed->store->pool.statistics->unknown);
+	feed->has_missed |= plane_event_doubt_begin(&feed->doubt, unknown, plane_clock_boot_ms());
 	int result = connect_if_lost(feed, err);
 	if (result == 0)
 		result = read_once(feed, events, err);

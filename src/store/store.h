@@ -561,7 +561,9 @@ void plane_store_feed_close(struct plane_store_feed *feed);
 int plane_store_feed_wait(struct plane_store_feed *feed, int wake_fd, int timeout_ms,
 	bool *is_notified, struct plane_error *err);
 /** What was committed since the last read, however late: a row that waited for its transaction
- *  comes too. Nothing is skipped after a failure. */
+ *  comes too. Nothing is skipped after a failure. When a call on this store was not told whether it
+ *  is done, `has_missed`, and from then on what this store does comes as well, until all that was
+ * on its way is decided. */
 int plane_store_feed_read(
 	struct plane_store_feed *feed, struct plane_store_events *events, struct plane_error *err);
 /** Notifies the other controllers' feeds. Not durable: costs no write to disk. */

@@ -77,6 +77,19 @@ static void a_gap_is_given_up_after_the_longest_transaction(void **state)
 	plane_event_cursor_finish(&cursor);
 }
 
+static void what_may_have_filled_a_gap_that_was_given_up_is_told_once(void **state)
+{
+	struct plane_event_cursor cursor = { 0 };
+	assert_true(TAKE(&cursor, 0, 7, 9, 2));
+	assert_true(TAKE(&cursor, 1, 7, 12, 4));
+	assert_true(TAKE_NONE(&cursor, PLANE_EVENT_GAP_MAX_MS + 1, 7, 900));
+	assert_gaps(&cursor, "{}");
+	assert_true(TAKE_NONE(&cursor, PLANE_EVENT_GAP_MAX_MS + 2, 11, 900));
+	assert_false(TAKE_NONE(&cursor, PLANE_EVENT_GAP_MAX_MS + 3, 12, 900));
+	assert_true(TAKE_NONE(&cursor, PLANE_EVENT_GAP_MAX_MS + 4, 900, 900));
+	plane_event_cursor_finish(&cursor);
+}
+
 static void a_row_wins_over_giving_up_its_gap(void **state)
 {
 	struct plane_event_cursor cursor = { 0 };
@@ -96,6 +109,8 @@ static void too_many_gaps_forget_the_oldest_and_say_so(void **state)
 	assert_int_equal(cursor.gap_count, PLANE_EVENT_GAPS_MAX);
 	assert_int_equal(cursor.gaps[0].id, 3);
 	assert_int_equal(cursor.gaps[cursor.gap_count - 1].id, PLANE_EVENT_GAPS_MAX + 3);
+	assert_true(TAKE_NONE(&cursor, 0, 8, 10));
+	assert_false(TAKE_NONE(&cursor, 0, 9, 10)); /* they could be filled until now */
 	plane_event_cursor_finish(&cursor);
 }
 
@@ -106,6 +121,47 @@ static void a_jump_of_the_numbers_is_no_more_than_many_gaps(void **state)
 	assert_int_equal(cursor.gap_count, PLANE_EVENT_GAPS_MAX);
 	assert_int_equal(cursor.last_id, INT64_MAX);
 	plane_event_cursor_finish(&cursor);
+}
+
+/* ---- doubt about the reader's own rows ---- */
+
+static void look_in_doubt(
+	struct plane_event_doubt *doubt, int64_t now_ms, int64_t oldest_open, int64_t next)
+{
+	plane_event_doubt_take(
+		doubt, &(struct plane_event_look){
+			       .oldest_open = oldest_open, .next = next, .now_ms = now_ms });
+}
+
+static void a_doubt_lasts_until_all_that_it_is_about_is_decided(void **state)
+{
+	struct plane_event_doubt doubt = { 0 };
+	assert_false(plane_event_doubt_begin(&doubt, 0, 100));
+	assert_false(doubt.is_open);
+	assert_true(plane_event_doubt_begin(&doubt, 1, 100));
+	assert_false(plane_event_doubt_begin(&doubt, 1, 101));
+	look_in_doubt(&doubt, 100 + PLANE_EVENT_DOUBT_MS - 1, 7, 7);
+	assert_true(doubt.is_open); /* the server may begin it yet */
+	look_in_doubt(&doubt, 100 + PLANE_EVENT_DOUBT_MS, 5, 7);
+	look_in_doubt(&doubt, 200 + PLANE_EVENT_DOUBT_MS, 6, 9);
+	assert_true(doubt.is_open); /* number 6 is open yet */
+	look_in_doubt(&doubt, 300 + PLANE_EVENT_DOUBT_MS, 7, 9);
+	assert_false(doubt.is_open);
+	assert_false(plane_event_doubt_begin(&doubt, 1, 400 + PLANE_EVENT_DOUBT_MS));
+}
+
+static void another_unknown_outcome_begins_the_doubt_anew(void **state)
+{
+	struct plane_event_doubt doubt = { 0 };
+	assert_true(plane_event_doubt_begin(&doubt, 3, 0));
+	look_in_doubt(&doubt, PLANE_EVENT_DOUBT_MS, 5, 7);
+	assert_true(plane_event_doubt_begin(&doubt, 4, PLANE_EVENT_DOUBT_MS));
+	look_in_doubt(&doubt, PLANE_EVENT_DOUBT_MS + 1, 7, 7);
+	assert_true(doubt.is_open);
+	look_in_doubt(&doubt, 2 * PLANE_EVENT_DOUBT_MS, 8, 8);
+	assert_true(doubt.is_open);
+	look_in_doubt(&doubt, 2 * PLANE_EVENT_DOUBT_MS, 8, 8);
+	assert_false(doubt.is_open);
 }
 
 /* ---- any interleaving ---- */
@@ -214,9 +270,12 @@ int main(void)
 		cmocka_unit_test(a_row_that_comes_late_closes_its_gap),
 		cmocka_unit_test(a_gap_is_given_up_once_all_that_could_fill_it_are_decided),
 		cmocka_unit_test(a_gap_is_given_up_after_the_longest_transaction),
+		cmocka_unit_test(what_may_have_filled_a_gap_that_was_given_up_is_told_once),
 		cmocka_unit_test(a_row_wins_over_giving_up_its_gap),
 		cmocka_unit_test(too_many_gaps_forget_the_oldest_and_say_so),
 		cmocka_unit_test(a_jump_of_the_numbers_is_no_more_than_many_gaps),
+		cmocka_unit_test(a_doubt_lasts_until_all_that_it_is_about_is_decided),
+		cmocka_unit_test(another_unknown_outcome_begins_the_doubt_anew),
 		cmocka_unit_test(whatever_the_order_of_commits_each_row_is_seen_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
 #include "postgres_server.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -14,6 +15,8 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "store/store.h"
+
+#define SEEN_SIZE 512
 
 static struct plane_store *own, *other;
 static struct plane_store_feed *feed;
@@ -93,11 +96,12 @@ static void report(struct plane_store *store, const char *backend, int64_t drone
 	assert_true(one.is_changed);
 }
 
-/* Reads all there is and compares it: "b1:ready ", "b1>ak-b1 " for an action, "b1-ada ". */
-static void assert_read(const char *expected)
+/* Reads all there is: "b1:ready ", "b1>ak-b1 " for an action, "b1-ada ". */
+static void read_all(char seen[SEEN_SIZE], bool *has_missed)
 {
-	char seen[512] = "";
 	struct plane_store_events events = { .has_more = true };
+	seen[0] = '\0';
+	*has_missed = false;
 	while (events.has_more) {
 		if (plane_store_feed_read(feed, &events, &err) < 0)
 			fail_msg("%s", err.message);
@@ -110,14 +114,22 @@ static void assert_read(const char *expected)
 			else if (event->kind == PLANE_STORE_EVENT_ACTION)
 				what = event->action_id;
 			assert_true(event->kind != PLANE_STORE_EVENT_ACTION || event->message);
-			snprintf(seen + used, sizeof(seen) - used, "%s%c%s ", event->backend,
+			snprintf(seen + used, SEEN_SIZE - used, "%s%c%s ", event->backend,
 				":>-"[event->kind], what);
 		}
 		bool has_more = events.has_more;
-		assert_false(events.has_missed);
+		*has_missed |= events.has_missed;
 		plane_store_events_finish(&events);
 		events.has_more = has_more;
 	}
+}
+
+static void assert_read(const char *expected)
+{
+	char seen[SEEN_SIZE];
+	bool has_missed;
+	read_all(seen, &has_missed);
+	assert_false(has_missed);
 	assert_string_equal(seen, expected);
 }
 
@@ -341,6 +353,113 @@ static void another_server_may_not_have_all_and_that_is_said_once(void **state)
 	assert_read("b1:loading ");
 }
 
+/* ---- calls of this store that were not told what became of them ---- */
+
+static bool is_waiting_for_standby(void)
+{
+	PGconn *connection = PQconnectdb(postgres_server_url());
+	PGresult *rows =
+		PQexec(connection, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+	bool is_waiting = PQntuples(rows) > 0;
+	PQclear(rows);
+	PQfinish(connection);
+	return is_waiting;
+}
+
+static void end_waiting(void)
+{
+	postgres_server_run("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE "
+			    "wait_event = 'SyncRep'");
+}
+
+/* From now on what is committed waits for a standby that there is not; until that is so, nothing
+ * but a commit shows whether it is. */
+static void take_standby_away(void)
+{
+	PGconn *probe = PQconnectdb(postgres_server_url());
+	postgres_server_run("ALTER SYSTEM SET synchronous_standby_names = 'away'");
+	postgres_server_run("SELECT pg_reload_conf()");
+	while (!is_waiting_for_standby()) {
+		if (PQtransactionStatus(probe) == PQTRANS_IDLE)
+			PQsendQuery(probe, "UPDATE meta SET value = value");
+		while (PQconsumeInput(probe) && !PQisBusy(probe) &&
+			PQstatus(probe) == CONNECTION_OK) {
+			PGresult *result = PQgetResult(probe);
+			PQclear(result);
+			if (!result)
+				break;
+		}
+	}
+	end_waiting();
+	PQfinish(probe);
+}
+
+static void bring_standby_back(void)
+{
+	postgres_server_run("ALTER SYSTEM RESET synchronous_standby_names");
+	postgres_server_run("SELECT pg_reload_conf()");
+}
+
+static void *report_loading(void *data)
+{
+	struct plane_backend_state reported = { .status = PLANE_LOADING };
+	struct plane_store_report one = { .backend = "b1", .state = &reported };
+	struct plane_error failure = { 0 };
+	(void)plane_store_backend_update(own, drone_here, &one, 1, &failure);
+	*(int *)data = failure.code;
+	return NULL;
+}
+
+static pthread_t report_without_standby(int *result)
+{
+	pthread_t thread;
+	spawn(own, "b1", drone_here);
+	assert_read("");
+	take_standby_away();
+	assert_int_equal(pthread_create(&thread, NULL, report_loading, result), 0);
+	while (!is_waiting_for_standby())
+		usleep(1000);
+	return thread;
+}
+
+static void what_was_done_and_the_answer_lost_is_read(void **state)
+{
+	char seen[SEEN_SIZE];
+	bool has_missed;
+	int result = 0;
+	pthread_t thread = report_without_standby(&result);
+	assert_read("");
+	end_waiting();
+	pthread_join(thread, NULL);
+	assert_int_equal(result, -EAGAIN);
+	bring_standby_back();
+	read_all(seen, &has_missed);
+	assert_true(has_missed); /* it may have been there before, too */
+	assert_string_equal(seen, "b1:loading ");
+	assert_read("");
+}
+
+static void what_is_done_after_its_call_has_given_up_is_read(void **state)
+{
+	char seen[SEEN_SIZE];
+	bool has_missed;
+	int result = 0;
+	pthread_t thread = report_without_standby(&result);
+	pthread_join(thread, NULL);
+	assert_int_equal(result, -EAGAIN);
+	read_all(seen, &has_missed);
+	assert_true(has_missed);
+	assert_string_equal(seen, "");
+	assert_read("");
+	bring_standby_back();
+	while (!seen[0]) {
+		read_all(seen, &has_missed);
+		assert_false(has_missed);
+	}
+	assert_string_equal(seen, "b1:loading ");
+	assert_read("");
+}
+
 static void sqlite_has_one_controller_and_no_feed(void **state)
 {
 	char path[] = "sqlite:/tmp/plane-feed-XXXXXX";
@@ -370,6 +489,8 @@ int main(void)
 		WITH_STORES(nothing_is_lost_with_the_connection),
 		WITH_STORES(a_connection_that_a_notification_made_anew_is_to_be_read),
 		WITH_STORES(another_server_may_not_have_all_and_that_is_said_once),
+		WITH_STORES(what_was_done_and_the_answer_lost_is_read),
+		WITH_STORES(what_is_done_after_its_call_has_given_up_is_read),
 		WITH_STORES(sqlite_has_one_controller_and_no_feed),
 	};
 	postgres_server_start();
