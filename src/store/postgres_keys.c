@@ -146,8 +146,8 @@ static const char spawn_backend[] =
 	"first AS (INSERT INTO backend_state (backend, state, created_at) SELECT held.backend, $8, "
 	"now FROM held, facts), "
 	"ordered AS (INSERT INTO action (id, backend, drone_id, kind, message) SELECT $13, "
-	"held.backend, $3, 'spawn', jsonb_set($14::jsonb, '{Action,action,Spawn,key,token}', "
-	"to_jsonb(held.fencing_token))::text FROM held RETURNING message), "
+	"held.backend, $3, 'spawn', $14::text || held.fencing_token || $24::text FROM held "
+	"RETURNING message), "
 	"tokens AS (INSERT INTO token (token, secret_token, backend, username, auth, expires_at) "
 	"SELECT $15::text, $16, held.backend, $17, $18, now + $19 FROM held, facts WHERE "
 	"$15::text IS NOT NULL) SELECT now, message, fence, must_wait FROM facts LEFT JOIN ordered "
@@ -168,16 +168,17 @@ int plane_postgres_spawn(struct plane_store *base, const struct plane_store_spaw
 	_cleanup_json_ json_t *state_json = plane_backend_state_write(&scheduled);
 	_cleanup_free_ char *state = plane_json_dump(state_json);
 	_cleanup_free_ char *auth = token->auth ? plane_json_dump(token->auth) : NULL;
-	struct plane_drone_order unnumbered = plane_store_spawn_order(spawn);
-	_cleanup_free_ char *order = plane_store_order_text(&unnumbered);
+	struct plane_drone_order order = plane_store_spawn_order(spawn);
+	_cleanup_order_parts_ struct plane_store_order_parts text;
+	plane_store_order_split(&order, &order.fencing_token, &text);
 	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
-		spawn_backend, "ttitttitoottttttttiiiib", spawn->backend, spawn->cluster,
+		spawn_backend, "ttitttitoottttttttiiiibt", spawn->backend, spawn->cluster,
 		spawn->drone_id, spawn->key_namespace, spawn->key_name, spawn->key_tag,
 		spawn->lease_ms, state, times_1000(spawn->lifetime_limit_seconds),
 		times_1000(spawn->max_idle_seconds), spawn->subdomain, spawn->static_token,
-		spawn->action_id, order, token->token, token->secret_token, token->user, auth,
+		spawn->action_id, text.before, token->token, token->secret_token, token->user, auth,
 		token->lifetime_ms, spawn->lease_epoch, spawn->resources.memory_bytes,
-		spawn->resources.cpu_millis, (int)spawn->is_key_new);
+		spawn->resources.cpu_millis, (int)spawn->is_key_new, text.after);
 	if (result < 0)
 		return result;
 	if (PQntuples(rows) == 0)

@@ -65,9 +65,9 @@ static const char move_backend[] =
 	"held.lease_epoch FROM held WHERE b.id = held.backend), voided AS (UPDATE action SET "
 	"acked_at "
 	"= now_ms() FROM held WHERE id = $1), ordered AS (INSERT INTO action (id, backend, "
-	"drone_id, kind, message) SELECT $6, backend, drone_id, 'spawn', jsonb_set($7::jsonb, "
-	"'{Action,action,Spawn,key,token}', to_jsonb(fencing_token))::text FROM held RETURNING "
-	"message) SELECT EXISTS (SELECT 1 FROM mine), now_ms(), fencing_token, message FROM "
+	"drone_id, kind, message) SELECT $6, backend, drone_id, 'spawn', $7::text || fencing_token "
+	"|| $8::text FROM held RETURNING message) SELECT EXISTS (SELECT 1 FROM mine), now_ms(), "
+	"fencing_token, message FROM "
 	"(VALUES "
 	"(1)) AS one LEFT JOIN held ON true LEFT JOIN ordered ON true";
 
@@ -80,13 +80,14 @@ static int move_it(struct plane_pg *pg, void *data, struct plane_error *err)
 {
 	struct moving *moving = data;
 	const struct plane_store_move *move = moving->move;
-	const struct plane_drone_order *order = move->order;
-	_cleanup_free_ char *text = plane_store_order_text(order);
-	int result = plane_pg_queue(pg, err, lock_backend, "t", order->backend);
+	struct plane_drone_order order = *move->order;
+	_cleanup_order_parts_ struct plane_store_order_parts text;
+	plane_store_order_split(&order, &order.fencing_token, &text);
+	int result = plane_pg_queue(pg, err, lock_backend, "t", order.backend);
 	if (result == 0)
-		result = plane_pg_queue(pg, err, move_backend, "tiiiitt", move->refused_action_id,
-			move->refused_by, order->drone_id, order->epoch, move->lease_ms,
-			order->action_id, text);
+		result = plane_pg_queue(pg, err, move_backend, "tiiiittt", move->refused_action_id,
+			move->refused_by, order.drone_id, order.epoch, move->lease_ms,
+			order.action_id, text.before, text.after);
 	return result < 0 ? result : plane_pg_flush(pg, moving->rows, 2, err);
 }
 

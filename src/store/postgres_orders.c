@@ -59,9 +59,8 @@ int plane_postgres_actions_ack(struct plane_store *base, const char *const *acti
  * own. */
 static const char lock_backend[] = "SELECT drone_id FROM backend WHERE id = $1 FOR NO KEY UPDATE";
 static const char order_end[] = "INSERT INTO action (id, backend, drone_id, kind, message) SELECT "
-				"$2, b.id, b.drone_id, $3, "
-				"jsonb_set($4::jsonb, '{Action,drone_id}', "
-				"to_jsonb(b.drone_id))::text FROM backend b WHERE "
+				"$2, b.id, b.drone_id, $3, $4::text || b.drone_id || $5::text "
+				"FROM backend b WHERE "
 				"b.id = $1 AND status < 70 AND NOT EXISTS (SELECT 1 FROM action a "
 				"WHERE a.backend = b.id AND "
 				"a.kind = $3 AND acked_at IS NULL) RETURNING message";
@@ -81,13 +80,13 @@ static int order_termination(struct plane_pg *pg, void *data, struct plane_error
 		.backend = termination->backend,
 		.termination = termination->kind,
 		.reason = termination->reason };
-	_cleanup_json_ json_t *json = plane_drone_order_write(&order);
-	_cleanup_free_ char *text = plane_json_dump(json);
+	_cleanup_order_parts_ struct plane_store_order_parts text;
+	plane_store_order_split(&order, &order.drone_id, &text);
 	int result = plane_pg_queue(pg, err, lock_backend, "t", termination->backend);
 	if (result == 0)
-		result = plane_pg_queue(pg, err, order_end, "tttt", termination->backend,
+		result = plane_pg_queue(pg, err, order_end, "ttttt", termination->backend,
 			termination->action_id, plane_termination_kind_text(termination->kind),
-			text);
+			text.before, text.after);
 	return result < 0 ? result : plane_pg_flush(pg, termination->rows, 2, err);
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "store/postgres.h"
@@ -537,4 +538,26 @@ char *plane_store_order_text(const struct plane_drone_order *order)
 {
 	_cleanup_json_ json_t *json = plane_drone_order_write(order);
 	return plane_json_dump(json);
+}
+
+void plane_store_order_split(
+	struct plane_drone_order *order, int64_t *number, struct plane_store_order_parts *parts)
+{
+	*number = 1;
+	char *one = plane_store_order_text(order);
+	*number = 2;
+	_cleanup_free_ char *two = plane_store_order_text(order);
+	size_t at = 0; /* of the one digit in which they differ */
+	while (one[at] == two[at])
+		at++;
+	one[at] = '\0';
+	*parts = (struct plane_store_order_parts){ .before = one,
+		.after = plane_strdup(two + at + 1) };
+}
+
+void plane_store_order_parts_finish(struct plane_store_order_parts *parts)
+{
+	free(parts->before);
+	free(parts->after);
+	*parts = (struct plane_store_order_parts){ 0 };
 }

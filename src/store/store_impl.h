@@ -143,6 +143,16 @@ int64_t *plane_store_resource(struct plane_drone_resources *resources, int colum
 struct plane_drone_order plane_store_spawn_order(const struct plane_store_spawn *spawn);
 /** The caller frees it. */
 char *plane_store_order_text(const struct plane_drone_order *order);
+/** The text of an order around a number that only the database knows. */
+struct plane_store_order_parts {
+	char *before, *after; /* owned */
+};
+/** `number` is the order's own, and has any value afterwards. All else is as in the text: what a
+ *  database would make of JSON is not what it was given. */
+void plane_store_order_split(
+	struct plane_drone_order *order, int64_t *number, struct plane_store_order_parts *parts);
+void plane_store_order_parts_finish(struct plane_store_order_parts *parts);
+#define _cleanup_order_parts_ __attribute__((cleanup(plane_store_order_parts_finish)))
 
 /** Reads the JSON of a state, as it is stored. */
 int plane_store_read_state(

@@ -203,6 +203,42 @@ static void an_order_says_what_the_backend_asks_for(void **state)
 	free(second.message);
 }
 
+static void assert_executable(const char *message, const json_t *expected)
+{
+	struct plane_drone_order order;
+	_cleanup_json_ json_t *json = plane_json_parse(message, strlen(message), &err);
+	if (!json || plane_drone_order_read(json, &order, &err) < 0)
+		fail_msg("%s", err.message);
+	assert_true(json_equal(order.executable, expected));
+}
+
+/* A database that knows JSON may write numbers that a drone cannot read. */
+static void an_order_has_what_this_version_does_not_know_as_it_was_given(void **state)
+{
+	_cleanup_json_ json_t *executable = json_pack("{s:s,s:f,s:f,s:f,s:I,s:s}", "image", "echo",
+		"great", 1e20, "greatest", 1.7976931348623157e308, "small", 5e-324, "whole",
+		(json_int_t)INT64_MAX, "text", "\"token\":2,\"token\":1");
+	struct plane_store_spawned spawned = { 0 }, moved = { 0 };
+	struct plane_store_spawn order = { .backend = "b1",
+		.cluster = "c:1",
+		.drone_id = drone,
+		.key_name = "k",
+		.key_namespace = "",
+		.key_tag = "",
+		.lifetime_limit_seconds = -1,
+		.max_idle_seconds = -1,
+		.action_id = "ak-b1",
+		.executable = executable,
+		.lease_ms = LONG_MS };
+	(void)state;
+	assert_int_equal(plane_store_spawn(store, &order, &spawned, &err), 0);
+	assert_executable(spawned.message, executable);
+	assert_int_equal(move(drone, "ak-b1", other, 0, "ak-2", &moved), 0);
+	assert_executable(moved.message, executable);
+	free(spawned.message);
+	free(moved.message);
+}
+
 static void a_draining_drone_gets_nothing_more(void **state)
 {
 	struct plane_store_spawned spawned = { 0 };
@@ -436,6 +472,7 @@ static void a_drain_waits_for_spawns_that_did_not_see_it_and_renewals_do_not(voi
 	TEST(what_a_drone_reports_is_what_placement_and_lists_read),                               \
 		TEST(backends_of_a_drone_that_reports_nothing_are_counted_at_its_heartbeat),       \
 		TEST(an_order_says_what_the_backend_asks_for),                                     \
+		TEST(an_order_has_what_this_version_does_not_know_as_it_was_given),                \
 		TEST(a_draining_drone_gets_nothing_more),                                          \
 		TEST(a_refused_backend_goes_to_another_drone_with_its_key),                        \
 		TEST(the_key_is_under_the_lease_of_the_drone_that_has_the_backend),                \
