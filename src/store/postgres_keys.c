@@ -119,49 +119,58 @@ int plane_postgres_keys_renew(struct plane_store *base, const char *const *backe
 
 /* The key first: nothing else happens when it is held. That of a broken lease is taken over. The
  * lock of the drone's row is one that renewals do not wait for, but a drain does: when that is
- * done, so are all spawns that did not see it. */
+ * done, so are all spawns that did not see it. It has no fencing token yet: 0, which nobody else
+ * ever sees. */
 static const char spawn_backend[] =
-	"WITH facts AS MATERIALIZED (SELECT now_ms() AS now, nextval('fencing_token') AS fence, "
-	"CASE WHEN is_lease_granted THEN lease_epoch END AS epoch, NOT $23::boolean AND EXISTS "
-	"(SELECT 1 FROM meta WHERE name = 'recovering_since') AS must_wait FROM drone WHERE id = "
-	"$3 AND "
-	"NOT is_draining AND CASE WHEN is_lease_granted THEN lease_epoch ELSE 0 END = $20 FOR KEY "
+	"WITH facts AS MATERIALIZED (SELECT now_ms() AS now, CASE WHEN is_lease_granted THEN "
+	"lease_epoch END AS epoch, NOT $21::boolean AND EXISTS (SELECT 1 FROM meta WHERE name = "
+	"'recovering_since') AS must_wait FROM drone WHERE id = $3 AND "
+	"NOT is_draining AND CASE WHEN is_lease_granted THEN lease_epoch ELSE 0 END = $18 FOR KEY "
 	"SHARE), "
 	"held AS (INSERT INTO backend_key AS k (namespace, name, tag, backend, drone_id, "
-	"lease_epoch, expires_at, fencing_token) SELECT $4, $5, $6, $1, $3, epoch, now + $7, fence "
+	"lease_epoch, expires_at, fencing_token) SELECT $4, $5, $6, $1, $3, epoch, now + $7, 0 "
 	"FROM facts WHERE NOT must_wait ON CONFLICT (namespace, name) DO UPDATE SET tag = "
 	"excluded.tag, backend = "
 	"excluded.backend, drone_id = excluded.drone_id, lease_epoch = excluded.lease_epoch, "
-	"expires_at = excluded.expires_at, fencing_token = excluded.fencing_token WHERE CASE WHEN "
+	"expires_at = excluded.expires_at, fencing_token = 0 WHERE CASE WHEN "
 	"k.lease_epoch IS NULL THEN k.expires_at <= now_ms() ELSE EXISTS (SELECT 1 FROM drone d "
 	"WHERE d.id = k.drone_id AND d.lease_epoch > k.lease_epoch) END RETURNING k.backend, "
-	"k.lease_epoch, k.fencing_token), "
+	"k.lease_epoch), "
 	"made AS (INSERT INTO backend (id, cluster, drone_id, lease_epoch, key_namespace, "
 	"key_name, "
 	"key_tag, status, state, state_at, created_at, last_keepalive_at, lifetime_ends_at, "
 	"max_idle_ms, subdomain, static_token, memory_bytes, cpu_millis) SELECT held.backend, $2, "
 	"$3, "
-	"held.lease_epoch, $4, $5, $6, 10, $8, now, now, now, now + $9, $10, $11, $12, $21, $22 "
+	"held.lease_epoch, $4, $5, $6, 10, $8, now, now, now, now + $9, $10, $11, $12, $19, $20 "
 	"FROM held, facts), "
 	"first AS (INSERT INTO backend_state (backend, state, created_at) SELECT held.backend, $8, "
 	"now FROM held, facts), "
-	"ordered AS (INSERT INTO action (id, backend, drone_id, kind, message) SELECT $13, "
-	"held.backend, $3, 'spawn', $14::text || held.fencing_token || $24::text FROM held "
-	"RETURNING message), "
 	"tokens AS (INSERT INTO token (token, secret_token, backend, username, auth, expires_at) "
-	"SELECT $15::text, $16, held.backend, $17, $18, now + $19 FROM held, facts WHERE "
-	"$15::text IS NOT NULL) SELECT now, message, fence, must_wait FROM facts LEFT JOIN ordered "
-	"ON true";
+	"SELECT $13::text, $14, held.backend, $15, $16, now + $17 FROM held, facts WHERE "
+	"$13::text IS NOT NULL) SELECT now, must_wait FROM facts";
+/* In a statement after that one, when the key is this transaction's: a number that was drawn before
+ * might be smaller than that of a backend which had the key meanwhile, and has ended. */
+static const char order_spawn[] =
+	"WITH held AS (UPDATE backend_key SET fencing_token = nextval('fencing_token') WHERE "
+	"backend = $1 AND fencing_token = 0 RETURNING backend, drone_id, fencing_token) "
+	"INSERT INTO action (id, backend, drone_id, kind, message) SELECT $2, backend, drone_id, "
+	"'spawn', $3::text || fencing_token || $4::text FROM held RETURNING message, (SELECT "
+	"fencing_token FROM held)";
 
 static int64_t times_1000(int64_t seconds)
 {
 	return seconds < 0 ? -1 : seconds * 1000;
 }
 
-int plane_postgres_spawn(struct plane_store *base, const struct plane_store_spawn *spawn,
-	struct plane_store_spawned *spawned, struct plane_error *err)
+struct spawning {
+	const struct plane_store_spawn *spawn;
+	PGresult *rows[2];
+};
+
+static int spawn_it(struct plane_pg *pg, void *data, struct plane_error *err)
 {
-	_cleanup_rows_ PGresult *rows = NULL;
+	struct spawning *spawning = data;
+	const struct plane_store_spawn *spawn = spawning->spawn;
 	const struct plane_store_token none = { 0 };
 	const struct plane_store_token *token = spawn->token ? spawn->token : &none;
 	struct plane_backend_state scheduled = { .status = PLANE_SCHEDULED };
@@ -171,26 +180,38 @@ int plane_postgres_spawn(struct plane_store *base, const struct plane_store_spaw
 	struct plane_drone_order order = plane_store_spawn_order(spawn);
 	_cleanup_order_parts_ struct plane_store_order_parts text;
 	plane_store_order_split(&order, &order.fencing_token, &text);
-	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
-		spawn_backend, "ttitttitoottttttttiiiibt", spawn->backend, spawn->cluster,
-		spawn->drone_id, spawn->key_namespace, spawn->key_name, spawn->key_tag,
-		spawn->lease_ms, state, times_1000(spawn->lifetime_limit_seconds),
+	int result = plane_pg_queue(pg, err, spawn_backend, "ttitttitoottttttiiiib", spawn->backend,
+		spawn->cluster, spawn->drone_id, spawn->key_namespace, spawn->key_name,
+		spawn->key_tag, spawn->lease_ms, state, times_1000(spawn->lifetime_limit_seconds),
 		times_1000(spawn->max_idle_seconds), spawn->subdomain, spawn->static_token,
-		spawn->action_id, text.before, token->token, token->secret_token, token->user, auth,
-		token->lifetime_ms, spawn->lease_epoch, spawn->resources.memory_bytes,
-		spawn->resources.cpu_millis, (int)spawn->is_key_new, text.after);
+		token->token, token->secret_token, token->user, auth, token->lifetime_ms,
+		spawn->lease_epoch, spawn->resources.memory_bytes, spawn->resources.cpu_millis,
+		(int)spawn->is_key_new);
+	if (result == 0)
+		result = plane_pg_queue(pg, err, order_spawn, "tttt", spawn->backend,
+			spawn->action_id, text.before, text.after);
+	return result < 0 ? result : plane_pg_flush(pg, spawning->rows, 2, err);
+}
+
+int plane_postgres_spawn(struct plane_store *base, const struct plane_store_spawn *spawn,
+	struct plane_store_spawned *spawned, struct plane_error *err)
+{
+	struct spawning spawning = { .spawn = spawn };
+	int result =
+		plane_pg_pool_call(&PLANE_POSTGRES_STORE(base)->pool, spawn_it, &spawning, err);
+	_cleanup_rows_ PGresult *placed = spawning.rows[0], *ordered = spawning.rows[1];
 	if (result < 0)
 		return result;
-	if (PQntuples(rows) == 0)
+	if (PQntuples(placed) == 0)
 		return plane_error_set(err, -ESTALE,
 			"drone %lld drains, or its lease is another one",
 			(long long)spawn->drone_id);
-	if (plane_pg_bool(rows, 0, 3))
+	if (plane_pg_bool(placed, 0, 1))
 		return plane_postgres_recovering(err);
-	if (PQgetisnull(rows, 0, 1))
+	if (PQntuples(ordered) == 0)
 		return plane_error_set(err, -EEXIST, "the key is held");
-	*spawned = (struct plane_store_spawned){ .message = plane_pg_text_copy(rows, 0, 1),
-		.fencing_token = plane_pg_int(rows, 0, 2),
-		.time_ms = plane_pg_int(rows, 0, 0) };
+	*spawned = (struct plane_store_spawned){ .message = plane_pg_text_copy(ordered, 0, 0),
+		.fencing_token = plane_pg_int(ordered, 0, 1),
+		.time_ms = plane_pg_int(placed, 0, 0) };
 	return 0;
 }

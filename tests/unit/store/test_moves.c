@@ -431,6 +431,53 @@ static bool is_one_waiting(PGconn *connection)
 	return is_waiting;
 }
 
+static void *spawn_beside(void *data)
+{
+	(void)spawn("b1", drone, 0, data);
+	return NULL;
+}
+
+/* The first spawn stands still before it has the key; meanwhile the key has another backend, which
+ * ends. */
+static void the_later_of_two_holders_of_a_key_has_the_greater_fencing_token(void **state)
+{
+	PGconn *connection = PQconnectdb(postgres_server_url());
+	PGconn *looking = PQconnectdb(postgres_server_url());
+	_cleanup_json_ json_t *executable = json_pack("{s:s}", "image", "echo");
+	struct plane_store_spawned first = { 0 }, later = { 0 };
+	struct plane_store_spawn order = { .backend = "b2",
+		.cluster = "c:1",
+		.drone_id = other,
+		.key_name = "b1",
+		.key_namespace = "",
+		.key_tag = "t",
+		.lifetime_limit_seconds = -1,
+		.max_idle_seconds = -1,
+		.action_id = "ak-b2",
+		.executable = executable,
+		.lease_ms = LONG_MS };
+	pthread_t thread;
+	char sql[128];
+	(void)state;
+	(void)snprintf(sql, sizeof(sql), "SELECT 1 FROM drone WHERE id = %lld FOR UPDATE",
+		(long long)drone);
+	run(connection, "BEGIN");
+	run(connection, sql);
+	assert_int_equal(pthread_create(&thread, NULL, spawn_beside, &later), 0);
+	while (!is_one_waiting(looking))
+		usleep(1000);
+	assert_int_equal(plane_store_spawn(store, &order, &first, &err), 0);
+	assert_true(reports(other, "b2", PLANE_TERMINATED));
+	run(connection, "COMMIT");
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_non_null(later.message);
+	assert_true(later.fencing_token > first.fencing_token);
+	free(first.message);
+	free(later.message);
+	PQfinish(connection);
+	PQfinish(looking);
+}
+
 static void *drain_beside(void *data)
 {
 	struct plane_error local;
@@ -484,7 +531,8 @@ int main(void)
 {
 	const struct CMUnitTest common[] = { COMMON };
 	const struct CMUnitTest postgres[] = { COMMON,
-		TEST(a_drain_waits_for_spawns_that_did_not_see_it_and_renewals_do_not) };
+		TEST(a_drain_waits_for_spawns_that_did_not_see_it_and_renewals_do_not),
+		TEST(the_later_of_two_holders_of_a_key_has_the_greater_fencing_token) };
 	int failed = cmocka_run_group_tests(common, NULL, NULL);
 	implementation = MEMORY;
 	failed += cmocka_run_group_tests(common, NULL, NULL);
