@@ -1,13 +1,15 @@
 -- The store in PostgreSQL, version 1. Times are milliseconds since 1970 by the database's clock;
 -- no machine compares them with its own. Foreign keys are where rows are deleted: a reference to a
 -- row that many transactions share (a drone, the backend of a token) would lock it in each of them.
+-- Names are compared byte by byte: in another order, on a standby with another library, the indexes
+-- would not find them.
 
 CREATE FUNCTION now_ms() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE
   AS $$ SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint $$;
 COMMENT ON FUNCTION now_ms IS 'The store''s time: when the statement began.';
 
 CREATE TABLE meta (
-  name text PRIMARY KEY,
+  name text COLLATE "C" PRIMARY KEY,
   value bigint NOT NULL
 );
 COMMENT ON TABLE meta IS 'Facts about this database.';
@@ -23,7 +25,7 @@ COMMENT ON SEQUENCE fencing_token IS
   'Fencing tokens: greater with every acquisition of a key, never before the time.';
 
 CREATE TABLE controller (
-  name text PRIMARY KEY,
+  name text COLLATE "C" PRIMARY KEY,
   is_online boolean NOT NULL,
   last_heartbeat_at bigint NOT NULL
 ) WITH (fillfactor = 50);
@@ -35,9 +37,9 @@ COMMENT ON COLUMN controller.last_heartbeat_at IS 'When it last said that it run
 CREATE TABLE node (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   kind text NOT NULL,
-  cluster text NOT NULL,
-  name text NOT NULL,
-  controller text,
+  cluster text COLLATE "C" NOT NULL,
+  name text COLLATE "C" NOT NULL,
+  controller text COLLATE "C",
   controller_url text,
   connection_id bigint NOT NULL,
   version text NOT NULL,
@@ -71,8 +73,8 @@ CREATE INDEX node_away ON node (seen_at);
 
 CREATE TABLE drone (
   id bigint PRIMARY KEY REFERENCES node (id),
-  cluster text NOT NULL,
-  pool text NOT NULL,
+  cluster text COLLATE "C" NOT NULL,
+  pool text COLLATE "C" NOT NULL,
   is_ready boolean NOT NULL,
   is_draining boolean NOT NULL,
   last_heartbeat_at bigint,
@@ -134,12 +136,12 @@ CREATE INDEX drone_of ON drone (cluster, pool);
 
 CREATE TABLE backend (
   id text COLLATE "C" PRIMARY KEY,
-  cluster text NOT NULL,
+  cluster text COLLATE "C" NOT NULL,
   drone_id bigint NOT NULL,
   lease_epoch bigint,
-  key_namespace text NOT NULL,
-  key_name text NOT NULL,
-  key_tag text NOT NULL,
+  key_namespace text COLLATE "C" NOT NULL,
+  key_name text COLLATE "C" NOT NULL,
+  key_tag text COLLATE "C" NOT NULL,
   status smallint NOT NULL,
   state text NOT NULL,
   state_at bigint NOT NULL,
@@ -147,8 +149,8 @@ CREATE TABLE backend (
   last_keepalive_at bigint NOT NULL,
   lifetime_ends_at bigint,
   max_idle_ms bigint,
-  subdomain text,
-  static_token text,
+  subdomain text COLLATE "C",
+  static_token text COLLATE "C",
   memory_bytes bigint NOT NULL DEFAULT 0,
   cpu_millis bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 70);
@@ -179,9 +181,9 @@ CREATE UNIQUE INDEX backend_static_token ON backend (static_token) WHERE static_
 CREATE INDEX backend_ended ON backend (state_at) WHERE status = 70;
 
 CREATE TABLE backend_key (
-  namespace text NOT NULL,
-  name text NOT NULL,
-  tag text NOT NULL,
+  namespace text COLLATE "C" NOT NULL,
+  name text COLLATE "C" NOT NULL,
+  tag text COLLATE "C" NOT NULL,
   backend text COLLATE "C" NOT NULL UNIQUE REFERENCES backend (id) ON DELETE CASCADE,
   drone_id bigint NOT NULL,
   lease_epoch bigint,
@@ -220,7 +222,7 @@ CREATE INDEX backend_state_of ON backend_state (backend);
 
 CREATE TABLE action (
   sequence bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  id text NOT NULL UNIQUE,
+  id text COLLATE "C" NOT NULL UNIQUE,
   backend text COLLATE "C" NOT NULL REFERENCES backend (id) ON DELETE CASCADE,
   drone_id bigint NOT NULL,
   kind text NOT NULL,
@@ -245,7 +247,7 @@ CREATE TABLE token (
   token text COLLATE "C" PRIMARY KEY,
   secret_token text NOT NULL,
   backend text COLLATE "C" NOT NULL,
-  username text,
+  username text COLLATE "C",
   auth text NOT NULL,
   expires_at bigint NOT NULL
 );
@@ -261,8 +263,8 @@ CREATE INDEX token_expiry ON token (expires_at);
 
 CREATE TABLE revocation (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  backend text NOT NULL,
-  username text NOT NULL,
+  backend text COLLATE "C" NOT NULL,
+  username text COLLATE "C" NOT NULL,
   created_at bigint NOT NULL,
   origin text DEFAULT current_setting('plane.origin', true)
 );
@@ -276,7 +278,7 @@ COMMENT ON COLUMN revocation.origin IS 'Which controller''s process stored it: r
 CREATE INDEX revocation_age ON revocation (created_at);
 
 CREATE TABLE certificate (
-  cluster text PRIMARY KEY,
+  cluster text COLLATE "C" PRIMARY KEY,
   node_id bigint,
   lease_ends_at bigint NOT NULL,
   txt_value text

@@ -293,6 +293,18 @@ static void statements_find_their_rows_by_indexes(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+/* A standby with another C library would look for a name in another place. */
+static void no_index_depends_on_a_library_s_order_of_texts(void **state)
+{
+	(void)state;
+	postgres_server_run(
+		"DO $$ DECLARE found text; BEGIN SELECT string_agg(i.indexrelid::regclass || '.' "
+		"|| a.attname, ' ') INTO found FROM pg_index i JOIN pg_class t ON t.oid = "
+		"i.indrelid AND t.relnamespace = 'public'::regnamespace JOIN pg_attribute a ON "
+		"a.attrelid = i.indexrelid WHERE a.attcollation NOT IN (0, '\"C\"'::regcollation); "
+		"IF found IS NOT NULL THEN RAISE EXCEPTION '%', found; END IF; END $$");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -301,6 +313,7 @@ int main(void)
 		TEST(fencing_tokens_are_not_behind_the_time_on_a_new_connection),
 		TEST(connects_that_share_a_transaction_have_their_own_outcomes),
 		TEST(statements_find_their_rows_by_indexes),
+		TEST(no_index_depends_on_a_library_s_order_of_texts),
 		TEST(a_deadlock_is_tried_again),
 		TEST(a_serialization_failure_is_tried_again),
 		TEST(a_transaction_that_is_rolled_back_each_time_fails_as_a_whole),
