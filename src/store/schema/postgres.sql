@@ -46,7 +46,7 @@ CREATE TABLE node (
   git_hash text NOT NULL,
   ip text NOT NULL,
   seen_at bigint NOT NULL,
-  backend_ip text,
+  backend_ip text COLLATE "C",
   first_port bigint NOT NULL DEFAULT 0,
   last_port bigint NOT NULL DEFAULT 0,
   UNIQUE (cluster, name)
