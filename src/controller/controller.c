@@ -265,8 +265,7 @@ static void on_heartbeat(uv_timer_t *timer)
 
 static void on_cleanup(uv_timer_t *timer)
 {
-	struct plane_controller *controller = timer->data;
-	start_background(controller, controller->strand, plane_cleanup_run);
+	plane_cleanup_start(timer->data);
 }
 
 static void on_lost_check(uv_timer_t *timer)

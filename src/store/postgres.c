@@ -213,6 +213,7 @@ static const struct plane_store_impl postgres_impl = {
 	.feed_open = plane_postgres_feed_open,
 	.cleanup_nodes = plane_postgres_cleanup_nodes,
 	.cleanup_tokens = plane_postgres_cleanup_tokens,
+	.cleanup_revocations = plane_postgres_cleanup_revocations,
 	.cleanup_backends = plane_postgres_cleanup_backends,
 	.cert_lease = plane_postgres_cert_lease,
 	.cert_set_txt = plane_postgres_cert_set_txt,

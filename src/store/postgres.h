@@ -101,6 +101,7 @@ PLANE_POSTGRES_FUNCTION(revocations);
 PLANE_POSTGRES_FUNCTION(route_find);
 PLANE_POSTGRES_FUNCTION(cleanup_nodes);
 PLANE_POSTGRES_FUNCTION(cleanup_tokens);
+PLANE_POSTGRES_FUNCTION(cleanup_revocations);
 /* postgres_backends.c */
 PLANE_POSTGRES_FUNCTION(backend_find);
 PLANE_POSTGRES_FUNCTION(backend_update);

@@ -155,19 +155,18 @@ int plane_postgres_backend_history(struct plane_store *base, const char *backend
 	return result;
 }
 
-/* Controllers that clean up at the same time share the work. Tokens have no foreign key. */
+/* Controllers that clean up at the same time share the work. Tokens have no foreign key. Lists of
+ * what to delete are found by the indexes, whatever the tables were like when that was planned. */
+static const char cleanup_backends[] =
+	"WITH old AS MATERIALIZED (SELECT ARRAY(SELECT id FROM backend WHERE status = 70 AND "
+	"state_at <= now_ms() - $1::bigint * 86400000 ORDER BY state_at LIMIT $2 FOR UPDATE SKIP "
+	"LOCKED) AS ids), "
+	"closed AS (DELETE FROM token WHERE backend = ANY ((SELECT ids FROM old)::text[])) "
+	"DELETE FROM backend WHERE id = ANY ((SELECT ids FROM old)::text[])";
+
 int plane_postgres_cleanup_backends(struct plane_store *base, int min_age_days, int batch,
 	int64_t *removed, struct plane_error *err)
 {
-	_cleanup_rows_ PGresult *rows = NULL;
-	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
-		"WITH old AS MATERIALIZED (SELECT id FROM backend WHERE status = 70 AND state_at "
-		"<= now_ms() - $1::bigint * 86400000 ORDER BY state_at LIMIT $2 FOR UPDATE SKIP "
-		"LOCKED), closed AS (DELETE FROM token USING old WHERE backend = old.id), gone AS "
-		"(DELETE FROM backend b USING old WHERE b.id = old.id RETURNING 1) SELECT count(*) "
-		"FROM gone",
-		"ii", (int64_t)min_age_days, (int64_t)batch);
-	if (result == 0)
-		*removed = plane_pg_int(rows, 0, 0);
-	return result;
+	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, removed, err,
+		cleanup_backends, "ii", (int64_t)min_age_days, (int64_t)batch);
 }

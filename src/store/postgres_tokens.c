@@ -54,18 +54,31 @@ int plane_postgres_revocations(struct plane_store *base, int64_t since_ms,
 	return 0;
 }
 
-int plane_postgres_cleanup_tokens(
-	struct plane_store *base, int64_t *removed, struct plane_error *err)
+/* Controllers that clean up at the same time share the work. A list of what to delete is found by
+ * the index of the key, whatever the tables were like when that was planned. */
+static int delete_batch(struct plane_store *base, const char *sql, int64_t before_ms, int batch,
+	int64_t *removed, struct plane_error *err)
 {
-	_cleanup_rows_ PGresult *rows = NULL;
-	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
-		"WITH told AS (DELETE FROM revocation WHERE created_at < now_ms() - $1), gone AS "
-		"(DELETE FROM token WHERE expires_at <= now_ms() RETURNING 1) SELECT count(*) FROM "
-		"gone",
-		"i", (int64_t)PLANE_STORE_REVOCATIONS_KEPT_MS);
-	if (result == 0)
-		*removed = plane_pg_int(rows, 0, 0);
-	return result;
+	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, removed, err, sql, "ii",
+		before_ms, (int64_t)batch);
+}
+
+int plane_postgres_cleanup_tokens(
+	struct plane_store *base, int batch, int64_t *removed, struct plane_error *err)
+{
+	return delete_batch(base,
+		"DELETE FROM token WHERE token = ANY (ARRAY(SELECT token FROM token WHERE "
+		"expires_at <= now_ms() - $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+		0, batch, removed, err);
+}
+
+int plane_postgres_cleanup_revocations(
+	struct plane_store *base, int batch, int64_t *removed, struct plane_error *err)
+{
+	return delete_batch(base,
+		"DELETE FROM revocation WHERE id = ANY (ARRAY(SELECT id FROM revocation WHERE "
+		"created_at < now_ms() - $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+		PLANE_STORE_REVOCATIONS_KEPT_MS, batch, removed, err);
 }
 
 static int read_route(

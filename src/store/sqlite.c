@@ -315,6 +315,7 @@ static const struct plane_store_impl sqlite_impl = {
 	.mark_broken = plane_sqlite_mark_broken,
 	.cleanup_nodes = plane_sqlite_cleanup_nodes,
 	.cleanup_tokens = plane_sqlite_cleanup_tokens,
+	.cleanup_revocations = plane_sqlite_cleanup_revocations,
 	.cleanup_backends = plane_sqlite_cleanup_backends,
 	.cert_lease = plane_sqlite_cert_lease,
 	.cert_set_txt = plane_sqlite_cert_set_txt,

@@ -70,6 +70,9 @@ int plane_sqlite_check_version(struct plane_sqlite_store *store, struct plane_er
 int plane_sqlite_drones_eligible(struct plane_sqlite_store *store,
 	const struct plane_store_connect *request, struct plane_store_drones *drones,
 	struct plane_error *err);
+/** Runs `sql`, which deletes what is older than its first parameter, as many as its second says. */
+int plane_sqlite_delete_batch(struct plane_store *base, const char *sql, int64_t age_ms, int batch,
+	int64_t *removed, struct plane_error *err);
 /** Stores a state of a backend and its history; frees the key of one that has ended. Inside a
  *  transaction. */
 int plane_sqlite_put_state(struct plane_sqlite_store *store, const char *backend,
@@ -112,6 +115,7 @@ PLANE_STORE_FUNCTION(spawn);
 PLANE_STORE_FUNCTION(route_find);
 PLANE_STORE_FUNCTION(cleanup_nodes);
 PLANE_STORE_FUNCTION(cleanup_tokens);
+PLANE_STORE_FUNCTION(cleanup_revocations);
 /* sqlite_backends.c */
 PLANE_STORE_FUNCTION(backend_find);
 PLANE_STORE_FUNCTION(backend_update);

@@ -155,17 +155,8 @@ int plane_sqlite_backend_history(struct plane_store *base, const char *backend,
 int plane_sqlite_cleanup_backends(struct plane_store *base, int min_age_days, int batch,
 	int64_t *removed, struct plane_error *err)
 {
-	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
-	int64_t before = plane_sqlite_now(store) - (int64_t)min_age_days * 86400000;
-	int64_t changed = 0;
-	if (plane_db_begin(&store->writer, err) < 0)
-		return err->code;
-	int result = plane_db_run(&store->writer, &changed, err,
+	return plane_sqlite_delete_batch(base,
 		"DELETE FROM backend WHERE id IN (SELECT id FROM backend WHERE status = 70 AND "
 		"state_at <= ? ORDER BY state_at LIMIT ?)",
-		"ii", before, (int64_t)batch);
-	result = plane_db_end(&store->writer, result, err);
-	if (result == 0)
-		*removed = changed;
-	return result;
+		(int64_t)min_age_days * 86400000, batch, removed, err);
 }

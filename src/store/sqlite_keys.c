@@ -169,22 +169,37 @@ int plane_sqlite_revocations(struct plane_store *base, int64_t since_ms,
 	return result;
 }
 
-int plane_sqlite_cleanup_tokens(struct plane_store *base, int64_t *removed, struct plane_error *err)
+int plane_sqlite_delete_batch(struct plane_store *base, const char *sql, int64_t age_ms, int batch,
+	int64_t *removed, struct plane_error *err)
 {
 	struct plane_sqlite_store *store = PLANE_SQLITE_STORE(base);
+	int64_t changed = 0;
 	if (plane_db_begin(&store->writer, err) < 0)
 		return err->code;
-	int64_t changed = 0;
-	int result = plane_db_run(&store->writer, &changed, err,
-		"DELETE FROM token WHERE expires_at <= ?", "i", plane_sqlite_now(store));
-	if (result == 0)
-		result = plane_db_run(&store->writer, NULL, err,
-			"DELETE FROM revocation WHERE created_at < ?", "i",
-			plane_sqlite_now(store) - PLANE_STORE_REVOCATIONS_KEPT_MS);
+	int result = plane_db_run(&store->writer, &changed, err, sql, "ii",
+		plane_sqlite_now(store) - age_ms, (int64_t)batch);
 	result = plane_db_end(&store->writer, result, err);
 	if (result == 0)
 		*removed = changed;
 	return result;
+}
+
+int plane_sqlite_cleanup_tokens(
+	struct plane_store *base, int batch, int64_t *removed, struct plane_error *err)
+{
+	return plane_sqlite_delete_batch(base,
+		"DELETE FROM token WHERE token IN (SELECT token FROM token WHERE expires_at <= ? "
+		"ORDER BY expires_at LIMIT ?)",
+		0, batch, removed, err);
+}
+
+int plane_sqlite_cleanup_revocations(
+	struct plane_store *base, int batch, int64_t *removed, struct plane_error *err)
+{
+	return plane_sqlite_delete_batch(base,
+		"DELETE FROM revocation WHERE id IN (SELECT id FROM revocation WHERE created_at < "
+		"? ORDER BY created_at LIMIT ?)",
+		PLANE_STORE_REVOCATIONS_KEPT_MS, batch, removed, err);
 }
 
 /* No lease of a drone is NULL. */

@@ -350,9 +350,16 @@ int plane_store_cleanup_nodes(struct plane_store *store, int64_t min_age_ms, int
 	return store->impl->cleanup_nodes(store, min_age_ms, batch, removed, err);
 }
 
-int plane_store_cleanup_tokens(struct plane_store *store, int64_t *removed, struct plane_error *err)
+int plane_store_cleanup_tokens(
+	struct plane_store *store, int batch, int64_t *removed, struct plane_error *err)
 {
-	return store->impl->cleanup_tokens(store, removed, err);
+	return store->impl->cleanup_tokens(store, batch, removed, err);
+}
+
+int plane_store_cleanup_revocations(
+	struct plane_store *store, int batch, int64_t *removed, struct plane_error *err)
+{
+	return store->impl->cleanup_revocations(store, batch, removed, err);
 }
 
 int plane_store_cleanup_backends(struct plane_store *store, int min_age_days, int batch,

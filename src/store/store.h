@@ -572,6 +572,9 @@ void plane_store_events_finish(struct plane_store_events *events);
 
 /* ---- cleanup ---- */
 
+/* Each forgets up to `batch`, the oldest first. Fewer: there are no more, or others who clean up at
+ * the same time have them. */
+
 /**
  * Forgets up to `batch` nodes that have not been connected for `min_age_ms` and hold nothing: no
  * backend, ended or not, no order to drain, no certificate.
@@ -579,10 +582,13 @@ void plane_store_events_finish(struct plane_store_events *events);
 int plane_store_cleanup_nodes(struct plane_store *store, int64_t min_age_ms, int batch,
 	int64_t *removed, struct plane_error *err);
 
-/** Expired tokens, and revocations that nobody has to hear of any more. */
+/** Expired tokens. */
 int plane_store_cleanup_tokens(
-	struct plane_store *store, int64_t *removed, struct plane_error *err);
-/** Forgets up to `batch` backends that ended `min_age_days` ago or earlier. */
+	struct plane_store *store, int batch, int64_t *removed, struct plane_error *err);
+/** Revocations that nobody has to hear of any more. */
+int plane_store_cleanup_revocations(
+	struct plane_store *store, int batch, int64_t *removed, struct plane_error *err);
+/** Backends that ended `min_age_days` ago or earlier. */
 int plane_store_cleanup_backends(struct plane_store *store, int min_age_days, int batch,
 	int64_t *removed, struct plane_error *err);
 

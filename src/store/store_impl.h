@@ -99,7 +99,10 @@ struct plane_store_impl {
 		struct plane_store *store, const char *controller, struct plane_error *err);
 	int (*cleanup_nodes)(struct plane_store *store, int64_t min_age_ms, int batch,
 		int64_t *removed, struct plane_error *err);
-	int (*cleanup_tokens)(struct plane_store *store, int64_t *removed, struct plane_error *err);
+	int (*cleanup_tokens)(
+		struct plane_store *store, int batch, int64_t *removed, struct plane_error *err);
+	int (*cleanup_revocations)(
+		struct plane_store *store, int batch, int64_t *removed, struct plane_error *err);
 	int (*cleanup_backends)(struct plane_store *store, int min_age_days, int batch,
 		int64_t *removed, struct plane_error *err);
 	int (*cert_lease)(struct plane_store *store, const char *cluster, int64_t node_id,

@@ -529,10 +529,20 @@ static int cleanup_nodes(struct plane_store *store, int64_t min_age_ms, int batc
 	return 0;
 }
 
-static int cleanup_tokens(struct plane_store *store, int64_t *removed, struct plane_error *err)
+static int cleanup_tokens(
+	struct plane_store *store, int batch, int64_t *removed, struct plane_error *err)
 {
 	int64_t count = 0;
-	CALL(store, err, plane_store_cleanup_tokens(inner, &count, err), NOTHING);
+	CALL(store, err, plane_store_cleanup_tokens(inner, batch, &count, err), NOTHING);
+	*removed = count;
+	return 0;
+}
+
+static int cleanup_revocations(
+	struct plane_store *store, int batch, int64_t *removed, struct plane_error *err)
+{
+	int64_t count = 0;
+	CALL(store, err, plane_store_cleanup_revocations(inner, batch, &count, err), NOTHING);
 	*removed = count;
 	return 0;
 }
@@ -684,4 +694,5 @@ static const struct plane_store_impl remote_store = {
 	.feed_open = feed_open,
 	.cleanup_nodes = cleanup_nodes,
 	.cleanup_tokens = cleanup_tokens,
+	.cleanup_revocations = cleanup_revocations,
 };

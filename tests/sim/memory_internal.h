@@ -228,6 +228,7 @@ MEMORY_FUNCTION(mark_broken);
 MEMORY_FUNCTION(feed_open);
 MEMORY_FUNCTION(cleanup_nodes);
 MEMORY_FUNCTION(cleanup_tokens);
+MEMORY_FUNCTION(cleanup_revocations);
 MEMORY_FUNCTION(cleanup_backends);
 MEMORY_FUNCTION(cert_lease);
 MEMORY_FUNCTION(cert_set_txt);

@@ -170,25 +170,46 @@ int memory_revocations(struct plane_store *store, int64_t since_ms,
 	return memory_end(database, 0);
 }
 
-int memory_cleanup_tokens(struct plane_store *store, int64_t *removed, struct plane_error *err)
+static int compare_expiries(const void *left, const void *right)
+{
+	const struct memory_token *a = *(struct memory_token *const *)left;
+	const struct memory_token *b = *(struct memory_token *const *)right;
+	return (a->expires_at > b->expires_at) - (a->expires_at < b->expires_at);
+}
+
+int memory_cleanup_tokens(
+	struct plane_store *store, int batch, int64_t *removed, struct plane_error *err)
 {
 	struct memory_database *database = memory_begin(store);
 	struct memory_token *token, *next;
 	int64_t now_ms = memory_now(database);
+	size_t count = 0;
+	_cleanup_free_ struct memory_token **old =
+		plane_alloc_zero(HASH_COUNT(database->tokens) + 1, sizeof(struct memory_token *));
+	(void)err;
+	HASH_ITER (hh, database->tokens, token, next)
+		if (token->expires_at <= now_ms)
+			old[count++] = token;
+	qsort(old, count, sizeof(struct memory_token *), compare_expiries);
+	for (*removed = 0; *removed < (int64_t)count && *removed < batch; ++*removed)
+		memory_forget_token(database, old[*removed]);
+	return memory_end(database, 0);
+}
+
+int memory_cleanup_revocations(
+	struct plane_store *store, int batch, int64_t *removed, struct plane_error *err)
+{
+	struct memory_database *database = memory_begin(store);
+	int64_t before_ms = memory_now(database) - PLANE_STORE_REVOCATIONS_KEPT_MS;
+	struct memory_revocation *oldest;
 	(void)err;
 	*removed = 0;
-	HASH_ITER (hh, database->tokens, token, next) {
-		if (token->expires_at > now_ms)
-			continue;
-		memory_forget_token(database, token);
-		++*removed;
-	}
-	while (database->revocations &&
-		database->revocations->time_ms < now_ms - PLANE_STORE_REVOCATIONS_KEPT_MS) {
-		struct memory_revocation *oldest = database->revocations;
+	while ((oldest = database->revocations) && oldest->time_ms < before_ms &&
+		*removed < batch) {
 		DL_DELETE(database->revocations, oldest);
 		free(oldest->user);
 		free(oldest);
+		++*removed;
 	}
 	return memory_end(database, 0);
 }

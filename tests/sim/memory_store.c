@@ -386,6 +386,7 @@ static const struct plane_store_impl implementation = {
 	.feed_open = memory_feed_open,
 	.cleanup_nodes = memory_cleanup_nodes,
 	.cleanup_tokens = memory_cleanup_tokens,
+	.cleanup_revocations = memory_cleanup_revocations,
 	.cleanup_backends = memory_cleanup_backends,
 	.cert_lease = memory_cert_lease,
 	.cert_set_txt = memory_cert_set_txt,

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <libpq-fe.h>
+
 #include "base/alloc.h"
 #include "base/json.h"
 #include "store/store.h"
@@ -291,6 +293,87 @@ static void statements_find_their_rows_by_indexes(void **state)
 		"RAISE EXCEPTION 'read as a whole: %', read; END IF; END $$");
 }
 
+/* What is kept of a plan is the worst: made when the tables were empty, or when they were full. */
+static void plan_and_fill(bool is_planned_first, void (*run)(void), const char *fill)
+{
+	if (is_planned_first)
+		run();
+	postgres_server_run(fill);
+	postgres_server_run("ANALYZE");
+	if (!is_planned_first)
+		close_all_connections();
+	postgres_server_run("SELECT pg_stat_reset()");
+	run();
+	close_all_connections(); /* then all is counted */
+}
+
+/* Rows and entries of indexes that were read of `table`. */
+static void assert_read_at_most(const char *table, int count)
+{
+	_cleanup_free_ char *sql = plane_strdupf(
+		"DO $$ DECLARE found bigint; BEGIN SELECT t.seq_tup_read + sum(i.idx_tup_read) "
+		"INTO found FROM pg_stat_user_tables t JOIN pg_stat_user_indexes i USING (relid) "
+		"WHERE t.relname = '%s' GROUP BY t.seq_tup_read; IF found > %d THEN RAISE "
+		"EXCEPTION 'read of %s: %%', found; END IF; IF found = 0 THEN RAISE EXCEPTION "
+		"'nothing was counted'; END IF; END $$",
+		table, count, table);
+	postgres_server_run(sql);
+}
+
+#define OLD_BATCH 20
+static const char old_rows[] =
+	"INSERT INTO token SELECT 't' || n, 's', 'b' || n, 'u', '{}', n FROM generate_series(1, "
+	"20000) n; "
+	"INSERT INTO revocation (backend, username, created_at) SELECT 'b' || n, 'u', n FROM "
+	"generate_series(1, 20000) n; "
+	"INSERT INTO backend (id, cluster, drone_id, key_namespace, key_name, key_tag, status, "
+	"state, state_at, created_at, last_keepalive_at) SELECT 'b' || n, 'c:1', 1, '', 'k', '', "
+	"70, '{}', n, n, n FROM generate_series(1, 20000) n; "
+	"INSERT INTO backend_state (backend, state, created_at) SELECT id, '{}', 1 FROM backend";
+
+static int64_t removed[3];
+
+static void remove_a_batch(void)
+{
+	assert_int_equal(plane_store_cleanup_tokens(store, OLD_BATCH, &removed[0], &err), 0);
+	assert_int_equal(plane_store_cleanup_revocations(store, OLD_BATCH, &removed[1], &err), 0);
+	assert_int_equal(plane_store_cleanup_backends(store, 1, OLD_BATCH, &removed[2], &err), 0);
+}
+
+static void cleanup_reads_a_batch_of_what_is_old(void **state)
+{
+	static const char *const tables[] = { "token", "revocation", "backend", "backend_state" };
+	(void)state;
+	for (int is_planned_first = 0; is_planned_first <= 1; is_planned_first++) {
+		plan_and_fill(is_planned_first, remove_a_batch, old_rows);
+		for (int i = 0; i < 3; i++)
+			assert_int_equal(removed[i], OLD_BATCH);
+		for (int i = 0; i < 4; i++)
+			assert_read_at_most(tables[i], 4 * OLD_BATCH);
+		postgres_server_run("TRUNCATE token, revocation, backend CASCADE");
+	}
+}
+
+/* Of two that clean up at the same time, none waits for the other's transaction. */
+static void cleanup_leaves_what_another_one_removes(void **state)
+{
+	PGconn *other = PQconnectdb(postgres_server_url());
+	(void)state;
+	postgres_server_run(old_rows);
+	PQclear(PQexec(other, "BEGIN"));
+	PQclear(PQexec(other, "DELETE FROM token WHERE expires_at <= 30"));
+	PQclear(PQexec(other, "DELETE FROM revocation WHERE created_at <= 30"));
+	PQclear(PQexec(other, "DELETE FROM backend WHERE state_at <= 30"));
+	assert_int_equal(PQtransactionStatus(other), PQTRANS_INTRANS);
+	remove_a_batch();
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(removed[i], OLD_BATCH);
+	PQclear(PQexec(other, "COMMIT"));
+	PQfinish(other);
+	postgres_server_run("DO $$ BEGIN IF (SELECT count(*) FROM backend WHERE state_at <= 50) "
+			    "> 0 THEN RAISE EXCEPTION 'not the oldest'; END IF; END $$");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 /* A standby with another C library would look for a name in another place. */
@@ -314,6 +397,8 @@ int main(void)
 		TEST(connects_that_share_a_transaction_have_their_own_outcomes),
 		TEST(statements_find_their_rows_by_indexes),
 		TEST(no_index_depends_on_a_library_s_order_of_texts),
+		TEST(cleanup_reads_a_batch_of_what_is_old),
+		TEST(cleanup_leaves_what_another_one_removes),
 		TEST(a_deadlock_is_tried_again),
 		TEST(a_serialization_failure_is_tried_again),
 		TEST(a_transaction_that_is_rolled_back_each_time_fails_as_a_whole),

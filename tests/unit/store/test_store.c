@@ -461,11 +461,16 @@ static void revocations_are_remembered_for_proxies_that_were_away(void **state)
 	assert_string_equal(revoked(60000), "b1:alice b2:bob b1:alice"); /* oldest first */
 	assert_string_equal(revoked(1000), "b2:bob b1:alice");
 	pass_ms(PLANE_STORE_REVOCATIONS_KEPT_MS - 1000);
-	assert_int_equal(plane_store_cleanup_tokens(store, &removed, &err), 0);
+	assert_int_equal(plane_store_cleanup_revocations(store, 10, &removed, &err), 0);
+	assert_int_equal(removed, 1);
 	assert_string_equal(
 		revoked(2 * (int64_t)PLANE_STORE_REVOCATIONS_KEPT_MS), "b2:bob b1:alice");
 	pass_ms(2000);
-	assert_int_equal(plane_store_cleanup_tokens(store, &removed, &err), 0);
+	assert_int_equal(plane_store_cleanup_revocations(store, 1, &removed, &err), 0);
+	assert_int_equal(removed, 1); /* a batch at a time, the oldest first */
+	assert_string_equal(revoked(2 * (int64_t)PLANE_STORE_REVOCATIONS_KEPT_MS), "b1:alice");
+	assert_int_equal(plane_store_cleanup_revocations(store, 2, &removed, &err), 0);
+	assert_int_equal(removed, 1);
 	assert_string_equal(revoked(2 * (int64_t)PLANE_STORE_REVOCATIONS_KEPT_MS), "");
 }
 
@@ -599,25 +604,42 @@ static void cleanup_forgets_what_ended_long_ago_and_nothing_else(void **state)
 	assert_int_equal(plane_store_token_create(store, &token, &err), -ENOENT);
 }
 
-static void cleanup_removes_expired_tokens(void **state)
+static bool is_token(const char *token)
 {
 	struct plane_store_route route;
 	bool is_found;
+	assert_int_equal(plane_store_route_find(store, token, &is_found, &route, &err), 0);
+	if (is_found)
+		plane_store_route_finish(&route);
+	return is_found;
+}
+
+static int64_t remove_tokens(int batch)
+{
 	int64_t removed = -1;
+	assert_int_equal(plane_store_cleanup_tokens(store, batch, &removed, &err), 0);
+	return removed;
+}
+
+static void cleanup_removes_expired_tokens_a_batch_at_a_time(void **state)
+{
 	_cleanup_json_ json_t *auth = json_object();
-	struct plane_store_token brief = { "brief", "secret", "b1", "alice", auth, 1000 };
-	struct plane_store_token lasting = { "lasting", "secret", "b1", "alice", auth, 2000 };
+	struct plane_store_token tokens[] = {
+		{ "lasting", "secret", "b1", "alice", auth, 5000 },
+		{ "later", "secret", "b1", "alice", auth, 1001 },
+		{ "brief", "secret", "b1", "alice", auth, 1000 },
+		{ "brief-2", "secret", "b1", "alice", auth, 1000 },
+	};
+	(void)state;
 	assert_int_equal(spawn("b1", "k", NULL), 0);
-	assert_int_equal(plane_store_token_create(store, &brief, &err), 0);
-	assert_int_equal(plane_store_token_create(store, &lasting, &err), 0);
-	assert_int_equal(plane_store_cleanup_tokens(store, &removed, &err), 0);
-	assert_int_equal(removed, 0);
-	pass_ms(1000);
-	assert_int_equal(plane_store_cleanup_tokens(store, &removed, &err), 0);
-	assert_int_equal(removed, 1);
-	assert_int_equal(plane_store_route_find(store, "lasting", &is_found, &route, &err), 0);
-	assert_true(is_found);
-	plane_store_route_finish(&route);
+	for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++)
+		assert_int_equal(plane_store_token_create(store, &tokens[i], &err), 0);
+	assert_int_equal(remove_tokens(2), 0);
+	pass_ms(1500);
+	assert_int_equal(remove_tokens(2), 2);
+	assert_int_equal(remove_tokens(2), 1);
+	assert_int_equal(remove_tokens(2), 0);
+	assert_true(is_token("lasting"));
 }
 
 static void *race(void *data)
@@ -849,7 +871,8 @@ static void calls_go_on_after_the_server_closed_all_connections(void **state)
 		TEST(backends_that_a_drone_renews_no_more_are_lost_though_it_speaks),              \
 		TEST(silence_while_the_store_was_closed_does_not_count),                           \
 		TEST(cleanup_forgets_what_ended_long_ago_and_nothing_else),                        \
-		TEST(cleanup_removes_expired_tokens), TEST(one_of_many_racers_gets_the_key)
+		TEST(cleanup_removes_expired_tokens_a_batch_at_a_time),                            \
+		TEST(one_of_many_racers_gets_the_key)
 
 int main(void)
 {
