@@ -43,6 +43,10 @@ static const struct {
 	[PLANE_API_RECOVERING] = { "DatabaseRecovering", 503,
 		"The database was failed over or restored and may have forgotten which backends "
 		"run: keys that are not held wait until those have ended. Try again." },
+	[PLANE_API_DATABASE_SLOW] = { "DatabaseError", 503,
+		"The query took too long for the database. Try again, or ask for less." },
+	[PLANE_API_DATABASE_BUSY] = { "DatabaseError", 503,
+		"Too many queries of this kind are running. Try again." },
 	[PLANE_API_UNHEALTHY] = { "Other", 500, "Database health check failed" },
 	[PLANE_API_REVOKE_FAILED] = { "Other", 500, "Failed to revoke token" },
 	[PLANE_API_UNAUTHORIZED] = { "Other", 401, "This needs a token" },
@@ -77,8 +81,13 @@ void plane_api_fail(
 void plane_api_fail_because(struct plane_http_response *response, enum plane_api_error error,
 	const struct plane_error *cause)
 {
-	fail(response, cause->code == -EAGAIN ? PLANE_API_DATABASE_AWAY : error, NULL,
-		cause->message);
+	if (cause->code == -EAGAIN)
+		error = PLANE_API_DATABASE_AWAY;
+	else if (cause->code == -ETIMEDOUT)
+		error = PLANE_API_DATABASE_SLOW;
+	else if (cause->code == -EUSERS)
+		error = PLANE_API_DATABASE_BUSY;
+	fail(response, error, NULL, cause->message);
 }
 
 void plane_api_answer(struct plane_http_response *response, json_t *owned_json)

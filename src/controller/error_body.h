@@ -29,6 +29,8 @@ enum plane_api_error {
 	PLANE_API_DATABASE,            /* 500 "Database error" */
 	PLANE_API_DATABASE_AWAY,       /* 503 */
 	PLANE_API_RECOVERING,          /* 503 */
+	PLANE_API_DATABASE_SLOW,       /* 503 */
+	PLANE_API_DATABASE_BUSY,       /* 503 */
 	PLANE_API_UNHEALTHY,           /* 500 "Database health check failed" */
 	PLANE_API_REVOKE_FAILED,
 	PLANE_API_UNAUTHORIZED, /* 401 */
@@ -40,7 +42,8 @@ enum plane_api_error {
 void plane_api_fail(
 	struct plane_http_response *response, enum plane_api_error error, const char *message);
 /** The same, and logs why with the answer's id: for errors whose cause is not told to callers.
- *  A store that is away (-EAGAIN) is DATABASE_AWAY, whatever the error. */
+ *  A store that is away (-EAGAIN) is DATABASE_AWAY, whatever the error; what took too long
+ *  (-ETIMEDOUT) DATABASE_SLOW, and too much of the same (-EUSERS) DATABASE_BUSY. */
 void plane_api_fail_because(struct plane_http_response *response, enum plane_api_error error,
 	const struct plane_error *cause);
 

@@ -160,6 +160,7 @@ static void statistics(struct plane_store *base, struct plane_store_statistics *
 static void close_store(struct plane_store *base)
 {
 	struct plane_postgres_store *store = PLANE_POSTGRES_STORE(base);
+	plane_postgres_lists_finish(&store->lists);
 	plane_pg_group_finish(&store->group);
 	plane_pg_pool_close(&store->lease_pool);
 	plane_pg_pool_close(&store->pool);
@@ -232,5 +233,6 @@ struct plane_store *plane_postgres_store_open(const char *url, struct plane_erro
 	}
 	plane_pg_pool_open_beside(&store->lease_pool, &store->pool);
 	plane_pg_group_init(&store->group, &store->pool);
+	plane_postgres_lists_init(&store->lists);
 	return &store->base;
 }

@@ -7,6 +7,16 @@
 #include "store/postgres_group.h"
 #include "store/store_impl.h"
 
+/** Lists that are read at a time, and callers that wait for their turn: the other connections, and
+ *  the threads that serve calls, are for the rest. */
+#define PLANE_POSTGRES_LISTS_MAX 4
+#define PLANE_POSTGRES_LISTS_WAITING_MAX 8
+struct plane_postgres_lists {
+	pthread_mutex_t mutex;
+	pthread_cond_t changed;
+	int running, waiting;
+};
+
 struct plane_postgres_store {
 	struct plane_store base;
 	struct plane_pg_pool pool;
@@ -14,6 +24,7 @@ struct plane_postgres_store {
 	 * its own: it waits for nobody who keeps those of `pool`. */
 	struct plane_pg_pool lease_pool;
 	struct plane_pg_group group; /* of connects */
+	struct plane_postgres_lists lists;
 	/* Since when this process watches over nodes, in the store's time: what happened while the
 	 * database was away is not held against them. */
 	atomic_llong watching_since_ms;
@@ -109,6 +120,8 @@ PLANE_POSTGRES_FUNCTION(backends_keep_alive);
 PLANE_POSTGRES_FUNCTION(backend_history);
 PLANE_POSTGRES_FUNCTION(cleanup_backends);
 /* postgres_lists.c */
+void plane_postgres_lists_init(struct plane_postgres_lists *lists);
+void plane_postgres_lists_finish(struct plane_postgres_lists *lists);
 PLANE_POSTGRES_FUNCTION(member_list);
 PLANE_POSTGRES_FUNCTION(backend_list);
 PLANE_POSTGRES_FUNCTION(key_list);

@@ -29,7 +29,8 @@ static const struct {
 	{ "40P01", -EDEADLK },
 	{ "40", -EAGAIN },
 	{ "53", -EAGAIN },
-	{ "55P03", -EAGAIN },
+	{ "55P03", -ETIMEDOUT }, /* lock_timeout */
+	{ "57014", -ETIMEDOUT }, /* statement_timeout */
 	{ "57", -EAGAIN },
 	{ "25006", -EAGAIN }, /* it has become a standby */
 	{ "25P03", -EAGAIN },

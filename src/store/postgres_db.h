@@ -75,7 +75,7 @@ int plane_pg_queue(
  * PQclear; it is untouched on failure. Codes: -EEXIST a unique constraint, -ENOENT a foreign key,
  * -EACCES no right, -ENOSPC, -EDEADLK: rolled back for the sake of another transaction, worth doing
  * again, -EAGAIN: the database is not there or did not answer in time (what became of the
- * transaction may be unknown), -EIO others.
+ * transaction may be unknown), -ETIMEDOUT: the server gave it up, it took too long, -EIO others.
  */
 int plane_pg_flush(struct plane_pg *pg, PGresult **results, size_t count, struct plane_error *err);
 /** One statement by itself. `*rows` (may be NULL) is the caller's to PQclear; `*changed` (may be

@@ -62,12 +62,14 @@ static void run_alone(struct plane_pg_pool *pool, struct plane_pg_call *call)
 	call->result = plane_pg_pool_call(pool, run_batch, &one, &call->error);
 }
 
-/* What became of a transaction whose connection broke is not known: it is not done again. */
+/* What became of a transaction whose connection broke is not known: it is not done again. Nor is
+ * one that took too long. */
 static void run_all(struct plane_pg_pool *pool, struct batch *batch)
 {
 	struct plane_error cause = { 0 };
 	int result = plane_pg_pool_call(pool, run_batch, batch, &cause);
-	bool are_repeated = result < 0 && result != -EAGAIN && batch->count > 1;
+	bool are_repeated =
+		result < 0 && result != -EAGAIN && result != -ETIMEDOUT && batch->count > 1;
 	for (size_t i = 0; i < batch->count; i++) {
 		struct plane_pg_call *call = batch->calls[i];
 		call->result = result;

@@ -1,7 +1,66 @@
 /* Lists for who looks at a cluster: nodes, backends, keys. */
+#include <errno.h>
 #include <string.h>
+#include <time.h>
 
 #include "store/postgres.h"
+
+/* ---- a part of the connections ---- */
+
+void plane_postgres_lists_init(struct plane_postgres_lists *lists)
+{
+	pthread_condattr_t attributes;
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_mutex_init(&lists->mutex, NULL);
+	pthread_cond_init(&lists->changed, &attributes);
+	pthread_condattr_destroy(&attributes);
+}
+
+void plane_postgres_lists_finish(struct plane_postgres_lists *lists)
+{
+	pthread_cond_destroy(&lists->changed);
+	pthread_mutex_destroy(&lists->mutex);
+}
+
+/* With the mutex held. */
+static bool wait_for_turn(struct plane_postgres_lists *lists)
+{
+	struct timespec until;
+	int result = 0;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += PLANE_PG_TIMEOUT_MS / 1000;
+	lists->waiting++;
+	while (lists->running >= PLANE_POSTGRES_LISTS_MAX && result == 0)
+		result = pthread_cond_timedwait(&lists->changed, &lists->mutex, &until);
+	lists->waiting--;
+	return lists->running < PLANE_POSTGRES_LISTS_MAX;
+}
+
+/* -EUSERS when too many are read already. */
+static int begin_list(struct plane_postgres_store *store, struct plane_error *err)
+{
+	struct plane_postgres_lists *lists = &store->lists;
+	bool may_run = true;
+	pthread_mutex_lock(&lists->mutex);
+	if (lists->running >= PLANE_POSTGRES_LISTS_MAX)
+		may_run = lists->waiting < PLANE_POSTGRES_LISTS_WAITING_MAX && wait_for_turn(lists);
+	if (may_run)
+		lists->running++;
+	pthread_mutex_unlock(&lists->mutex);
+	return may_run ? 0
+		       : plane_error_set(err, -EUSERS, "database: %d lists are being read",
+				 PLANE_POSTGRES_LISTS_MAX);
+}
+
+static void end_list(struct plane_postgres_store *store)
+{
+	struct plane_postgres_lists *lists = &store->lists;
+	pthread_mutex_lock(&lists->mutex);
+	lists->running--;
+	pthread_cond_signal(&lists->changed);
+	pthread_mutex_unlock(&lists->mutex);
+}
 
 /* ---- nodes ---- */
 
@@ -30,8 +89,12 @@ int plane_postgres_member_list(struct plane_store *base,
 	const struct plane_store_member_filter *filter, struct plane_store_members *members,
 	struct plane_error *err)
 {
+	struct plane_postgres_store *store = PLANE_POSTGRES_STORE(base);
 	_cleanup_rows_ PGresult *rows = NULL;
-	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
+	int result = begin_list(store, err);
+	if (result < 0)
+		return result;
+	result = plane_pg_pool_run(&store->pool, &rows, NULL, err,
 		"SELECT n.kind, n.name, n.cluster, n.version, n.git_hash, n.ip, c.name, "
 		"greatest(now_ms() - c.last_heartbeat_at, 0), d.pool, d.is_ready, d.is_draining, "
 		"greatest(now_ms() - d.last_heartbeat_at, CASE WHEN d.last_heartbeat_at IS NOT "
@@ -49,6 +112,7 @@ int plane_postgres_member_list(struct plane_store *base,
 		"COLLATE \"C\", n.name COLLATE \"C\"",
 		"tttbbbb", filter->cluster, filter->pool, filter->name, (int)filter->are_drones,
 		(int)filter->are_proxies, (int)filter->has_busy, (int)filter->has_away);
+	end_list(store);
 	if (result < 0)
 		return result;
 	int count = PQntuples(rows);
@@ -75,25 +139,56 @@ static int read_backend(const PGresult *rows, int row, struct plane_store_listed
 	return plane_store_read_state(plane_pg_text(rows, row, 6), &listed->state, err);
 }
 
-/* Two texts, so that those that have not ended are found by their index. */
-#define SELECT_BACKENDS(condition)                                                                 \
-	"SELECT b.id, b.cluster, n.name, key_namespace, key_name, key_tag, state, state_at, "      \
-	"created_at FROM backend b JOIN node n ON n.id = drone_id WHERE " condition                \
-	"($1::text IS NULL OR b.cluster = $1) AND ($2::text IS NULL OR n.name = $2) AND "          \
-	"($3::bigint = 0 OR status = $3) AND ($4::text IS NULL OR key_name = $4) AND b.id > $5 "   \
-	"ORDER BY b.id LIMIT $6"
-static const char select_backends[] = SELECT_BACKENDS("");
-static const char select_alive[] = SELECT_BACKENDS("status < 70 AND ");
+/* A page of each state that is wanted, by the index `condition` is of, which alone has the ids in
+ * this order (schema/postgres.sql), and of those the first ones. $6 and $7: which states. */
+#define SELECT_BACKENDS(from, condition)                                                           \
+	"SELECT b.id, b.cluster, n.name, b.key_namespace, b.key_name, b.key_tag, b.state, "        \
+	"b.state_at, b.created_at FROM " from PLANE_STORE_STATUSES " AS one CROSS JOIN LATERAL "   \
+	"(SELECT * FROM backend WHERE " condition " AND status = one.column1 AND id ~>~ $4 AND "   \
+	"($1::text IS NULL OR cluster = $1) AND ($2::text IS NULL OR drone_id = ANY "              \
+	"(ARRAY(SELECT "                                                                           \
+	"id FROM node WHERE name = $2))) AND ($3::text IS NULL OR key_name = $3) ORDER BY id "     \
+	"USING ~<~ LIMIT $5) b JOIN node n ON n.id = b.drone_id WHERE one.column1 BETWEEN $6 AND " \
+	"$7 ORDER BY b.id LIMIT $5"
+static const char select_of_key[] = SELECT_BACKENDS("", "key_name = $3");
+static const char select_of_drone[] =
+	SELECT_BACKENDS("(SELECT id FROM node WHERE name = $2) d CROSS JOIN ", "drone_id = d.id");
+static const char select_of_cluster[] = SELECT_BACKENDS("", "cluster = $1");
+static const char select_by_status[] = SELECT_BACKENDS(
+	"(SELECT DISTINCT cluster FROM drone) d CROSS JOIN ", "cluster = d.cluster");
+static const char select_all[] =
+	"SELECT b.id, b.cluster, n.name, b.key_namespace, b.key_name, b.key_tag, b.state, "
+	"b.state_at, b.created_at FROM (SELECT * FROM backend WHERE id > $1 ORDER BY id LIMIT $2) "
+	"b JOIN node n ON n.id = b.drone_id ORDER BY b.id";
+
+static int select_backends(struct plane_postgres_store *store,
+	const struct plane_store_backend_filter *filter, PGresult **rows, struct plane_error *err)
+{
+	const char *after = filter->after ? filter->after : "";
+	const char *sql = filter->key_name  ? select_of_key
+			  : filter->drone   ? select_of_drone
+			  : filter->cluster ? select_of_cluster
+					    : select_by_status;
+	int64_t first, last;
+	if (sql == select_by_status && !filter->status && !filter->is_alive)
+		return plane_pg_pool_run(&store->pool, rows, NULL, err, select_all, "ti", after,
+			(int64_t)filter->limit);
+	plane_store_statuses_wanted(filter, &first, &last);
+	return plane_pg_pool_run(&store->pool, rows, NULL, err, sql, "ttttiii", filter->cluster,
+		filter->drone, filter->key_name, after, (int64_t)filter->limit, first, last);
+}
 
 int plane_postgres_backend_list(struct plane_store *base,
 	const struct plane_store_backend_filter *filter, struct plane_store_backend_list *list,
 	struct plane_error *err)
 {
+	struct plane_postgres_store *store = PLANE_POSTGRES_STORE(base);
 	_cleanup_rows_ PGresult *rows = NULL;
-	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
-		filter->is_alive ? select_alive : select_backends, "ttitti", filter->cluster,
-		filter->drone, (int64_t)filter->status, filter->key_name,
-		filter->after ? filter->after : "", (int64_t)filter->limit);
+	int result = begin_list(store, err);
+	if (result < 0)
+		return result;
+	result = select_backends(store, filter, &rows, err);
+	end_list(store);
 	if (result < 0)
 		return result;
 	int count = PQntuples(rows);
@@ -110,26 +205,41 @@ int plane_postgres_backend_list(struct plane_store *base,
 
 /* ---- keys ---- */
 
-/* Two texts, so that a page is found by the primary key however far it is. */
+/* What is given is said once more in each text, so that a page is found by an index however far it
+ * is: the primary key, or (name, namespace) for a name in all namespaces. */
 #define SELECT_KEYS(condition)                                                                     \
 	"SELECT k.namespace, k.name, k.tag, k.backend, b.cluster, n.name, b.status, "              \
 	"k.fencing_token, " PLANE_POSTGRES_KEY_IS_LIVE ", CASE WHEN k.lease_epoch IS NULL THEN "   \
 	"greatest(k.expires_at - now_ms(), 0) END FROM backend_key k JOIN backend b ON b.id = "    \
 	"k.backend JOIN node n ON n.id = k.drone_id LEFT JOIN drone d ON d.id = k.drone_id WHERE " \
 	"($1::text IS NULL OR b.cluster = $1) AND ($2::text IS NULL OR k.namespace = $2) AND "     \
-	"($3::text IS NULL OR k.name = $3)" condition " ORDER BY k.namespace, k.name LIMIT $4"
-static const char select_first_keys[] = SELECT_KEYS("");
-static const char select_keys[] = SELECT_KEYS(" AND (k.namespace, k.name) > ($5, $6)");
+	"($3::text IS NULL OR k.name = $3) AND ($5::text IS NULL OR (k.namespace, k.name) > ($5, " \
+	"$6::text))" condition " ORDER BY k.namespace, k.name LIMIT $4"
+#define NAMESPACE " AND k.namespace = $2"
+#define NAME " AND k.name = $3"
+/* by: a namespace is given, a name is, and what to begin after */
+static const char *const select_keys[2][2][2] = {
+	{ { SELECT_KEYS(""), SELECT_KEYS(" AND (k.namespace, k.name) > ($5, $6)") },
+		{ SELECT_KEYS(NAME), SELECT_KEYS(NAME " AND k.namespace >= $5") } },
+	{ { SELECT_KEYS(NAMESPACE),
+		  SELECT_KEYS(NAMESPACE " AND k.name >= CASE WHEN $5 = $2 THEN $6 ELSE '' END") },
+		{ SELECT_KEYS(NAMESPACE NAME), SELECT_KEYS(NAMESPACE NAME) } },
+};
 
 int plane_postgres_key_list(struct plane_store *base, const struct plane_store_key_filter *filter,
 	struct plane_store_key_list *list, struct plane_error *err)
 {
+	struct plane_postgres_store *store = PLANE_POSTGRES_STORE(base);
 	_cleanup_rows_ PGresult *rows = NULL;
-	int result = plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, &rows, NULL, err,
-		filter->after_name ? select_keys : select_first_keys,
-		filter->after_name ? "tttitt" : "ttti", filter->cluster, filter->key_namespace,
-		filter->key_name, (int64_t)filter->limit, filter->after_namespace,
-		filter->after_name);
+	const char *sql = select_keys[filter->key_namespace != NULL][filter->key_name != NULL]
+				     [filter->after_name != NULL];
+	int result = begin_list(store, err);
+	if (result < 0)
+		return result;
+	result = plane_pg_pool_run(&store->pool, &rows, NULL, err, sql, "tttitt", filter->cluster,
+		filter->key_namespace, filter->key_name, (int64_t)filter->limit,
+		filter->after_namespace, filter->after_name);
+	end_list(store);
 	if (result < 0)
 		return result;
 	int count = PQntuples(rows);

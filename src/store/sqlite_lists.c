@@ -80,15 +80,48 @@ static int read_backend(
 	return plane_store_read_state(plane_db_text(row, 6), &listed->state, err);
 }
 
-/* Two texts, so that those that have not ended are found by their index. */
-#define SELECT_BACKENDS(condition)                                                                 \
+/* Of each state that is wanted those up to the last one of a page, by an index, and of those the
+ * first ones. A blob comes after every text. ?6 and ?7: which states. */
+#define PASSES                                                                                     \
+	"(?1 IS NULL OR backend.cluster = ?1) AND (?2 IS NULL OR backend.drone_id IN (SELECT id "  \
+	"FROM node WHERE name = ?2)) AND (?3 IS NULL OR backend.key_name = ?3) AND "               \
+	"backend.status = one.column1 AND backend.id > ?4"
+#define SELECT_BACKENDS(from, index, condition)                                                    \
 	"SELECT backend.id, backend.cluster, node.name, key_namespace, key_name, key_tag, state, " \
-	"state_at, created_at FROM backend JOIN node ON node.id = drone_id WHERE " condition       \
-	"(?1 IS NULL OR backend.cluster = ?1) AND (?2 IS NULL OR node.name = ?2) AND (?3 = 0 OR "  \
-	"status = ?3) AND (?4 IS NULL OR key_name = ?4) AND backend.id > ?5 ORDER BY backend.id "  \
-	"LIMIT ?6"
-static const char select_backends[] = SELECT_BACKENDS("");
-static const char select_alive[] = SELECT_BACKENDS("status < 70 AND ");
+	"state_at, created_at FROM " from PLANE_STORE_STATUSES " AS one CROSS JOIN backend "       \
+	"INDEXED BY " index " CROSS JOIN node ON node.id = backend.drone_id WHERE one.column1 "    \
+	"BETWEEN ?6 AND ?7 AND " condition " AND " PASSES " AND backend.id <= ifnull((SELECT id "  \
+	"FROM backend INDEXED BY " index " WHERE " condition " AND " PASSES " ORDER BY id LIMIT "  \
+	"1 OFFSET ?5 - 1), x'ff') ORDER BY backend.id LIMIT ?5"
+static const char select_of_key[] = SELECT_BACKENDS("", "backend_of_key", "backend.key_name = ?3");
+static const char select_of_drone[] =
+	SELECT_BACKENDS("(SELECT id FROM node WHERE name = ?2) AS d CROSS JOIN ",
+		"backend_of_drone", "backend.drone_id = d.id");
+static const char select_of_cluster[] =
+	SELECT_BACKENDS("", "backend_of_cluster", "backend.cluster = ?1");
+static const char select_by_status[] =
+	SELECT_BACKENDS("(SELECT DISTINCT cluster FROM node) AS d CROSS JOIN ",
+		"backend_of_cluster", "backend.cluster = d.cluster");
+static const char select_all[] =
+	"SELECT backend.id, backend.cluster, node.name, key_namespace, key_name, key_tag, state, "
+	"state_at, created_at FROM backend CROSS JOIN node ON node.id = drone_id WHERE backend.id "
+	"> ?1 ORDER BY backend.id LIMIT ?2";
+
+static sqlite3_stmt *query_backends(struct plane_db *db,
+	const struct plane_store_backend_filter *filter, struct plane_error *err)
+{
+	const char *after = filter->after ? filter->after : "";
+	const char *sql = filter->key_name  ? select_of_key
+			  : filter->drone   ? select_of_drone
+			  : filter->cluster ? select_of_cluster
+					    : select_by_status;
+	int64_t first, last;
+	if (sql == select_by_status && !filter->status && !filter->is_alive)
+		return plane_db_query(db, err, select_all, "ti", after, (int64_t)filter->limit);
+	plane_store_statuses_wanted(filter, &first, &last);
+	return plane_db_query(db, err, sql, "ttttiii", filter->cluster, filter->drone,
+		filter->key_name, after, (int64_t)filter->limit, first, last);
+}
 
 int plane_sqlite_backend_list(struct plane_store *base,
 	const struct plane_store_backend_filter *filter, struct plane_store_backend_list *list,
@@ -97,10 +130,7 @@ int plane_sqlite_backend_list(struct plane_store *base,
 	struct plane_db *db = &PLANE_SQLITE_STORE(base)->reader;
 	struct plane_store_backend_list found = { 0 };
 	pthread_mutex_lock(&db->mutex);
-	sqlite3_stmt *row =
-		plane_db_query(db, err, filter->is_alive ? select_alive : select_backends, "ttitti",
-			filter->cluster, filter->drone, (int64_t)filter->status, filter->key_name,
-			filter->after ? filter->after : "", (int64_t)filter->limit);
+	sqlite3_stmt *row = query_backends(db, filter, err);
 	int result = row ? 0 : err->code;
 	while (row && (result = plane_db_next(db, row, err)) == 1) {
 		found.entries =
@@ -121,19 +151,30 @@ int plane_sqlite_backend_list(struct plane_store *base,
 
 /* ---- keys ---- */
 
-/* Two texts, so that a page is found by the primary key however far it is. */
-#define SELECT_KEYS(condition)                                                                     \
+/* What is given is said once more in each text, so that a page is found by an index however far it
+ * is: the primary key, or (name, namespace) for a name in all namespaces. */
+#define SELECT_KEYS(index, condition)                                                              \
 	"SELECT k.namespace, k.name, k.tag, k.backend, b.cluster, n.name, b.status, "              \
 	"k.fencing_token, " PLANE_SQLITE_KEY_IS_LIVE(                                              \
-		"?7") ", CASE WHEN k.lease_epoch IS NULL "                                         \
-		      "THEN max(k.expires_at - ?7, 0) ELSE -1 END FROM backend_key k JOIN "        \
-		      "backend b ON b.id = "                                                       \
-		      "k.backend JOIN node n ON n.id = b.drone_id WHERE (?1 IS NULL OR b.cluster " \
-		      "= ?1) AND (?2 "                                                             \
-		      "IS NULL OR k.namespace = ?2) AND (?3 IS NULL OR k.name = ?3)" condition     \
+		"?7") ", CASE WHEN k.lease_epoch IS NULL THEN max(k.expires_at - ?7, 0) ELSE -1 "  \
+		      "END FROM backend_key k " index " CROSS JOIN backend b ON b.id = k.backend " \
+		      "CROSS JOIN node n ON n.id = b.drone_id WHERE (?1 IS NULL OR b.cluster = "   \
+		      "?1) AND (?2 IS NULL OR k.namespace = ?2) AND (?3 IS NULL OR k.name = ?3) "  \
+		      "AND (?4 IS NULL OR (k.namespace, k.name) > (?4, ?5))" condition             \
 		      " ORDER BY k.namespace, k.name LIMIT ?6"
-static const char select_first_keys[] = SELECT_KEYS("");
-static const char select_keys[] = SELECT_KEYS(" AND (k.namespace, k.name) > (?4, ?5)");
+#define NAMESPACE " AND k.namespace = ?2"
+#define NAME " AND k.name = ?3"
+#define BY_NAME "INDEXED BY backend_key_of_name"
+/* by: a namespace is given, a name is, and what to begin after */
+static const char *const select_keys[2][2][2] = {
+	{ { SELECT_KEYS("", ""), SELECT_KEYS("", " AND (k.namespace, k.name) > (?4, ?5)") },
+		{ SELECT_KEYS(BY_NAME, NAME),
+			SELECT_KEYS(BY_NAME, NAME " AND k.namespace >= ?4") } },
+	{ { SELECT_KEYS("", NAMESPACE),
+		  SELECT_KEYS(
+			  "", NAMESPACE " AND k.name >= CASE WHEN ?4 = ?2 THEN ?5 ELSE '' END") },
+		{ SELECT_KEYS("", NAMESPACE NAME), SELECT_KEYS("", NAMESPACE NAME) } },
+};
 
 static void read_key(struct plane_store_listed_key *key, sqlite3_stmt *row)
 {
@@ -156,8 +197,9 @@ int plane_sqlite_key_list(struct plane_store *base, const struct plane_store_key
 	struct plane_db *db = &store->reader;
 	struct plane_store_key_list found = { 0 };
 	pthread_mutex_lock(&db->mutex);
-	sqlite3_stmt *row = plane_db_query(db, err,
-		filter->after_name ? select_keys : select_first_keys, "tttttii", filter->cluster,
+	const char *sql = select_keys[filter->key_namespace != NULL][filter->key_name != NULL]
+				     [filter->after_name != NULL];
+	sqlite3_stmt *row = plane_db_query(db, err, sql, "tttttii", filter->cluster,
 		filter->key_namespace, filter->key_name, filter->after_namespace,
 		filter->after_name, (int64_t)filter->limit, plane_sqlite_now(store));
 	int result = row ? 0 : err->code;

@@ -507,6 +507,15 @@ int plane_store_read_state(
 	return 0;
 }
 
+void plane_store_statuses_wanted(
+	const struct plane_store_backend_filter *filter, int64_t *first, int64_t *last)
+{
+	*first = filter->status ? filter->status : PLANE_SCHEDULED;
+	*last = filter->status ? filter->status : PLANE_TERMINATED;
+	if (filter->is_alive && *last == PLANE_TERMINATED)
+		*last = PLANE_TERMINATED - 1; /* none when that is wanted */
+}
+
 int64_t *plane_store_resource(struct plane_drone_resources *resources, int column)
 {
 	int64_t *const columns[PLANE_STORE_RESOURCE_COUNT] = {

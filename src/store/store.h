@@ -3,9 +3,10 @@
  * transaction, done or not done as a whole, and may block: pool threads only, any number at once.
  * Functions return 0, or a negative code with `err` filled; outputs are untouched then. -EAGAIN:
  * the database is away or did not answer in time, and later it may; when it went in the middle of a
- * transaction, that may have been done or not. -EINPROGRESS: the store recovers, see
- * plane_store_leases. Times are the store's own clock in milliseconds, which only grows: no caller
- * compares it with a clock of its own. */
+ * transaction, that may have been done or not. -ETIMEDOUT: it took too long for the database, and
+ * nothing of it was done. -EUSERS: too many read lists at the moment. -EINPROGRESS: the store
+ * recovers, see plane_store_leases. Times are the store's own clock in milliseconds, which only
+ * grows: no caller compares it with a clock of its own. */
 #ifndef PLANE_STORE_STORE_H
 #define PLANE_STORE_STORE_H
 

@@ -142,6 +142,13 @@ struct plane_store {
 /** The one that is in the column. */
 int64_t *plane_store_resource(struct plane_drone_resources *resources, int column);
 
+/** All states that a backend can be in, as a relation with the column column1: a list of backends
+ *  is a page of each of them that it wants, so that each is found by an index. */
+#define PLANE_STORE_STATUSES "(VALUES (10), (20), (30), (40), (50), (60), (65), (70))"
+/** Which of them, both included. */
+void plane_store_statuses_wanted(
+	const struct plane_store_backend_filter *filter, int64_t *first, int64_t *last);
+
 /** The order to start it, without its fencing token; borrows. */
 struct plane_drone_order plane_store_spawn_order(const struct plane_store_spawn *spawn);
 /** The caller frees it. */

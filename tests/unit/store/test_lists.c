@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
+#include "store/sqlite.h"
 
 static struct plane_error err;
 
@@ -234,6 +235,108 @@ static void backends_are_listed_by_drone_and_by_life(void **state)
 	}
 }
 
+/* The names of all that the filter lets pass, `limit` at a time. */
+static void read_backends(struct plane_store_backend_filter filter, char *names, size_t size)
+{
+	char after[PLANE_NAME_SIZE] = "";
+	size_t count;
+	names[0] = '\0';
+	do {
+		struct plane_store_backend_list list = { 0 };
+		filter.after = after[0] ? after : NULL;
+		if (plane_store_backend_list(store, &filter, &list, &err) < 0)
+			fail_msg("%s", err.message);
+		count = list.count;
+		for (size_t i = 0; i < count; i++) {
+			snprintf(names + strlen(names), size - strlen(names), "%s ",
+				list.entries[i].backend);
+			snprintf(after, sizeof(after), "%s", list.entries[i].backend);
+		}
+		plane_store_backend_list_finish(&list);
+	} while (count == (size_t)filter.limit);
+}
+
+/* 48 backends: two drones of the same name in two clusters and one more, three keys, four states.
+ */
+#define MANY 48
+
+struct made {
+	const char *cluster, *drone, *key;
+	enum plane_backend_status status;
+	char name[8];
+};
+
+static void make_many(struct made made[MANY])
+{
+	static const char *const nodes[3][2] = { { "c:1", "dr-a" }, { "c:2", "dr-a" },
+		{ "c:1", "dr-b" } };
+	static const char *const keys[] = { "k1", "k2", "k3" };
+	static const enum plane_backend_status statuses[] = { PLANE_SCHEDULED, PLANE_LOADING,
+		PLANE_READY, PLANE_TERMINATED };
+	int64_t connection, drones[3];
+	for (int i = 0; i < 3; i++)
+		drones[i] =
+			connect_node(PLANE_NODE_DRONE, nodes[i][0], nodes[i][1], "", &connection);
+	for (int i = 0; i < MANY; i++) {
+		char key_namespace[8];
+		int node = i % 3;
+		made[i] = (struct made){ nodes[node][0], nodes[node][1], keys[i / 3 % 3],
+			statuses[i / 5 % 4], "" };
+		snprintf(made[i].name, sizeof(made[i].name), "b%02d", i * 29 % MANY);
+		snprintf(key_namespace, sizeof(key_namespace), "n%d", i);
+		spawn(drones[node], made[i].cluster, made[i].name, key_namespace, made[i].key);
+		struct plane_backend_state state = { .status = made[i].status,
+			.address = "10.0.0.1:80",
+			.last_status = PLANE_READY };
+		struct plane_store_report report = { .backend = made[i].name, .state = &state };
+		assert_int_equal(
+			plane_store_backend_update(store, drones[node], &report, 1, &err), 0);
+	}
+}
+
+static bool is_wanted(const struct plane_store_backend_filter *filter, const struct made *made)
+{
+	return (!filter->cluster || strcmp(filter->cluster, made->cluster) == 0) &&
+	       (!filter->drone || strcmp(filter->drone, made->drone) == 0) &&
+	       (!filter->key_name || strcmp(filter->key_name, made->key) == 0) &&
+	       (!filter->status || filter->status == (int)made->status) &&
+	       (!filter->is_alive || made->status != PLANE_TERMINATED);
+}
+
+static void check_pages(const struct made made[MANY], struct plane_store_backend_filter filter)
+{
+	static const int limits[] = { 1, 3, 4, 100 };
+	char names[512], expected[512] = "";
+	for (int number = 0; number < MANY; number++) /* in the order of names */
+		for (int i = 0; i < MANY; i++)
+			if (i * 29 % MANY == number && is_wanted(&filter, &made[i]))
+				snprintf(expected + strlen(expected),
+					sizeof(expected) - strlen(expected), "%s ", made[i].name);
+	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		filter.limit = limits[i];
+		read_backends(filter, names, sizeof(names));
+		assert_string_equal(names, expected);
+	}
+}
+
+static void each_filter_of_backends_has_all_its_pages(void **state)
+{
+	static const char *const clusters[] = { NULL, "c:1", "c:2", "c:3" };
+	static const char *const drones[] = { NULL, "dr-a", "dr-b", "dr-c" };
+	static const char *const keys[] = { NULL, "k1", "k3", "k4" };
+	static const int statuses[] = { 0, PLANE_SCHEDULED, PLANE_READY, PLANE_STARTING,
+		PLANE_TERMINATED };
+	struct made made[MANY];
+	(void)state;
+	make_many(made);
+	for (int i = 0; i < 4 * 4 * 4 * 5 * 2; i++)
+		check_pages(made, (struct plane_store_backend_filter){ .cluster = clusters[i % 4],
+					  .drone = drones[i / 4 % 4],
+					  .key_name = keys[i / 16 % 4],
+					  .status = statuses[i / 64 % 5],
+					  .is_alive = i / 320 });
+}
+
 /* All keys, `limit` at a time, as "namespace/name " one behind the other. */
 static void read_keys(struct plane_store_key_filter filter, char *names, size_t size)
 {
@@ -282,9 +385,25 @@ static void pages_of_keys_have_each_key_once(void **state)
 	read_keys((struct plane_store_key_filter){ .key_name = "a", .limit = 2 }, paged,
 		sizeof(paged));
 	assert_string_equal(paged, "/a n/a n n/a ");
+	read_keys((struct plane_store_key_filter){ .key_namespace = "n", .limit = 1 }, paged,
+		sizeof(paged));
+	assert_string_equal(paged, "n/ n/a ");
+	read_keys(
+		(struct plane_store_key_filter){
+			.key_namespace = "n", .key_name = "a", .limit = 1 },
+		paged, sizeof(paged));
+	assert_string_equal(paged, "n/a ");
 	read_keys((struct plane_store_key_filter){ .cluster = "c:2", .limit = 2 }, paged,
 		sizeof(paged));
 	assert_string_equal(paged, "");
+	/* a cursor of another list */
+	struct plane_store_key_filter other = {
+		.key_namespace = "n", .after_namespace = "", .after_name = "b", .limit = 9
+	};
+	struct plane_store_key_list list = { 0 };
+	assert_int_equal(plane_store_key_list(store, &other, &list, &err), 0);
+	assert_int_equal(list.count, 2);
+	plane_store_key_list_finish(&list);
 }
 
 static void a_listed_key_says_who_holds_it_and_how_long(void **state)
@@ -312,6 +431,68 @@ static void a_listed_key_says_who_holds_it_and_how_long(void **state)
 	plane_store_key_list_finish(&list);
 }
 
+/* ---- what is read in a file ---- */
+
+/* Steps of SQLite's machine since the last time; each row that is looked at takes several. */
+static int64_t count_steps(void)
+{
+	sqlite3 *reader = PLANE_SQLITE_STORE(store)->reader.sqlite;
+	int64_t steps = 0;
+	for (sqlite3_stmt *one = NULL; (one = sqlite3_next_stmt(reader, one));)
+		steps += sqlite3_stmt_status(one, SQLITE_STMTSTATUS_VM_STEP, 1);
+	return steps;
+}
+
+#define FEW_STEPS 20000
+/* 2 of 20000 are rare. */
+static const char many_rows[] =
+	"INSERT INTO node (kind, cluster, name, connection_id, version, git_hash, ip) VALUES "
+	"('Drone', 'c:1', 'dr-1', 1, '', '', ''), ('Drone', 'c:2', 'dr-2', 1, '', '', ''); "
+	"INSERT INTO drone (id, pool, is_ready, is_draining) SELECT id, '', 1, 0 FROM node; "
+	"WITH RECURSIVE some (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM some WHERE n < 20000) "
+	"INSERT INTO backend (id, cluster, drone_id, key_namespace, key_name, key_tag, status, "
+	"state, state_at, created_at, last_keepalive_at) SELECT 'b' || (n * 7919 % 20011), 'c:' || "
+	"(1 + (n % 10000 = 0)), 1 + (n % 10000 = 0), 'n' || n, CASE n % 10000 WHEN 0 THEN 'rare' "
+	"ELSE 'k' END, '', CASE n % 10000 WHEN 0 THEN 20 ELSE 50 + n % 2 * 20 END, "
+	"'{\"status\":\"scheduled\"}', n, n, n FROM some; "
+	"INSERT INTO backend_key (namespace, name, tag, backend, drone_id, expires_at, "
+	"fencing_token) SELECT key_namespace, key_name, '', id, drone_id, 0, 1 FROM backend WHERE "
+	"status < 70";
+
+static void lists_of_a_file_read_pages(void **state)
+{
+	static const struct plane_store_backend_filter filters[] = { { .limit = 10 },
+		{ .is_alive = true, .limit = 10 }, { .status = PLANE_LOADING, .limit = 10 },
+		{ .status = PLANE_STARTING, .limit = 10 }, { .key_name = "rare", .limit = 10 },
+		{ .key_name = "k", .limit = 10 }, { .key_name = "none", .limit = 10 },
+		{ .drone = "dr-1", .limit = 10 }, { .drone = "dr-2", .limit = 10 },
+		{ .drone = "dr-1", .status = PLANE_LOADING, .limit = 10 },
+		{ .cluster = "c:2", .limit = 10 },
+		{ .cluster = "c:1", .is_alive = true, .after = "b5", .limit = 10 } };
+	static const struct plane_store_key_filter key_filters[] = { { .limit = 10 },
+		{ .key_name = "rare", .limit = 10 }, { .key_name = "k", .limit = 10 },
+		{ .key_namespace = "n20000", .limit = 10 },
+		{ .key_name = "k", .after_namespace = "n4", .after_name = "k", .limit = 10 } };
+	(void)state;
+	if (implementation != SQLITE)
+		return;
+	assert_int_equal(plane_db_script(&PLANE_SQLITE_STORE(store)->writer, many_rows, &err), 0);
+	for (size_t i = 0; i < sizeof(filters) / sizeof(filters[0]); i++) {
+		struct plane_store_backend_list list = { 0 };
+		(void)count_steps();
+		assert_int_equal(plane_store_backend_list(store, &filters[i], &list, &err), 0);
+		plane_store_backend_list_finish(&list);
+		assert_in_range(count_steps(), 1, FEW_STEPS);
+	}
+	for (size_t i = 0; i < sizeof(key_filters) / sizeof(key_filters[0]); i++) {
+		struct plane_store_key_list list = { 0 };
+		(void)count_steps();
+		assert_int_equal(plane_store_key_list(store, &key_filters[i], &list, &err), 0);
+		plane_store_key_list_finish(&list);
+		assert_in_range(count_steps(), 1, FEW_STEPS);
+	}
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down_store)
 
 int main(void)
@@ -322,8 +503,10 @@ int main(void)
 		TEST(a_node_s_controller_can_be_found_where_others_can_reach_it),
 		TEST(a_listed_drone_has_all_that_is_known_of_it),
 		TEST(backends_are_listed_by_drone_and_by_life),
+		TEST(each_filter_of_backends_has_all_its_pages),
 		TEST(pages_of_keys_have_each_key_once),
 		TEST(a_listed_key_says_who_holds_it_and_how_long),
+		TEST(lists_of_a_file_read_pages),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 	implementation = MEMORY;
