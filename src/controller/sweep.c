@@ -44,6 +44,11 @@ static int order(
 	return result;
 }
 
+static bool is_store_slow(int result)
+{
+	return result == -EAGAIN || result == -ETIMEDOUT;
+}
+
 bool plane_sweep_drone(struct plane_controller *controller, int64_t drone_id)
 {
 	struct plane_store_sweep candidates = { 0 };
@@ -53,7 +58,8 @@ bool plane_sweep_drone(struct plane_controller *controller, int64_t drone_id)
 		return false;
 	}
 	int orders = 0, result = 0;
-	for (size_t i = 0; i < candidates.count && result != -EAGAIN && orders < ORDERS_MAX; i++) {
+	for (size_t i = 0; i < candidates.count && !is_store_slow(result) && orders < ORDERS_MAX;
+		i++) {
 		const struct plane_store_sweep_entry *entry = &candidates.entries[i];
 		struct plane_sweep_facts facts = { .status = entry->status,
 			.in_status_ms = entry->in_status_ms,
@@ -68,7 +74,7 @@ bool plane_sweep_drone(struct plane_controller *controller, int64_t drone_id)
 		orders++;
 	}
 	plane_store_sweep_finish(&candidates);
-	return result != -EAGAIN && orders == ORDERS_MAX;
+	return !is_store_slow(result) && orders == ORDERS_MAX;
 }
 
 void plane_sweep_lost(struct plane_controller *controller)
