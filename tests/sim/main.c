@@ -65,7 +65,8 @@ static void run_seed(uint64_t seed)
 	sim_options.proxies = (int)sim_between(1, 2);
 	sim_options.keys = (int)sim_between(1, 8);
 	sim_options.has_power_cuts = true;
-	sim_options.has_originals = sim_chance(350);
+	sim_options.has_originals =
+		sim_options.mutant == SIM_MUTANT_SHORT_KEY_LEASES || sim_chance(350);
 	sim_options.faults_until = sim_between(60, 180) * SIM_SECOND;
 	if (sim_options.has_originals)
 		sim_options.faults_until *= 2; /* what they wait for is far longer */

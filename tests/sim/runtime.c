@@ -508,8 +508,10 @@ static int capacity(
 {
 	(void)base;
 	(void)err;
-	*found = (struct plane_runtime_capacity){ .memory_total_bytes = SIM_MEMORY_BYTES,
-		.memory_available_bytes = SIM_MEMORY_BYTES,
+	/* now and then there is less than was told: what was placed by that is refused */
+	int64_t memory_bytes = !sim_options.is_scale && sim_chance(200) ? 1 : SIM_MEMORY_BYTES;
+	*found = (struct plane_runtime_capacity){ .memory_total_bytes = memory_bytes,
+		.memory_available_bytes = memory_bytes,
 		.cpu_millis = 4000,
 		.load_millis = -1 };
 	return 0;
