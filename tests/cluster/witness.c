@@ -20,6 +20,7 @@
 #define BEAT_NS 20000000L
 #define LINE_BYTES 128 /* divides a page: a kill never leaves half of one */
 
+static pthread_mutex_t recording = PTHREAD_MUTEX_INITIALIZER;
 static int record_fd;
 
 static const char *own(const char *name)
@@ -28,11 +29,13 @@ static const char *own(const char *name)
 	return value ? value : "-";
 }
 
-/* One write in append mode: lines of several writers do not mix, and stand in the order of time. */
+/* One write in append mode: lines of several writers do not mix. Those of this one stand in the
+ * order of their times. */
 static void record(const char *what)
 {
 	char text[LINE_BYTES], line[LINE_BYTES + 1];
 	struct timespec now;
+	pthread_mutex_lock(&recording);
 	clock_gettime(CLOCK_BOOTTIME, &now);
 	(void)snprintf(text, sizeof(text), "%s %s %s %" PRId64, what, own("SESSION_BACKEND_ID"),
 		own("SESSION_BACKEND_FENCING_TOKEN"),
@@ -42,6 +45,7 @@ static void record(const char *what)
 		fprintf(stderr, "write " SHARED "record: %s\n", strerror(errno));
 		_exit(1); /* what is not written down must not run */
 	}
+	pthread_mutex_unlock(&recording);
 }
 
 static void *beat(void *unused)

@@ -2,6 +2,7 @@
 #include "../cmocka_all.h"
 
 #include <arpa/inet.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,8 +20,9 @@ struct fixture {
 	struct plane_http_server *server;
 	struct plane_ws *ws;
 	struct plane_channel *channel;
-	int connected, disconnected, texts, attempts;
-	int step_ms; /* so long each step of the server's takes */
+	int connected, disconnected, texts;
+	atomic_int attempts; /* counted on the server's threads */
+	atomic_int step_ms;  /* so long each step of the server's takes */
 	uv_timer_t answer;
 	char last[64];
 	char *received; /* by the raw client */
