@@ -67,6 +67,7 @@ static const struct plane_copy_column drone[] = {
 	NUMBER("lease_renewals"),
 	FLAG("is_lease_granted"),
 	NUMBER("lease_expire_ms"),
+	OWN("has_key_leases"), /* needed while a store recovers */
 	OWN("is_reconciled"), /* a store that recovers is not copied */
 	TEXT("journal"),
 	NUMBER("memory_total_bytes"),

@@ -11,10 +11,7 @@
 
 /* Drones that lease their keys one by one: those that beat like the original, and new connections
  * that may turn out to. One that was away for a day runs nothing. */
-#define HAS_KEY_LEASES                                                                             \
-	"EXISTS (SELECT 1 FROM drone o JOIN node n USING (id) WHERE NOT o.is_lease_granted AND "   \
-	"(o.last_heartbeat_at > now_ms() - 86400000 OR (o.lease_epoch IS NULL AND n.controller "   \
-	"IS NOT NULL)))"
+#define HAS_KEY_LEASES "EXISTS (SELECT 1 FROM drone o WHERE o.has_key_leases)"
 
 /* When the server was started tells one that has taken over from the one before. A time is given
  * also when no lease is held. */

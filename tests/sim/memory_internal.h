@@ -30,7 +30,7 @@ struct memory_node {
 	char *pool, *journal;
 	char *backend_ip; /* NULL: not registered */
 	int first_port, last_port;
-	bool is_drone, is_ready, is_draining, is_lease_granted;
+	bool is_drone, is_ready, is_draining, is_lease_granted, has_key_leases;
 	int64_t heartbeat_at; /* 0: none */
 	int64_t local_time_ms;
 	int64_t lease_epoch, lease_renewals, lease_expire_ms;

@@ -128,21 +128,19 @@ int memory_token_revoke(
 	struct memory_backend *known = memory_backend_by_name(database, backend);
 	struct memory_token *token, *next;
 	(void)err;
-	if (!known)
-		return memory_end(database, 0);
-	DL_FOREACH_SAFE (known->tokens, token, next)
+	DL_FOREACH_SAFE (known ? known->tokens : NULL, token, next)
 		if (token->user && strcmp(token->user, user) == 0 &&
 			database->fault != MEMORY_FAULT_KEEP_REVOKED)
 			memory_forget_token(database, token);
-	if (memory_status(known) == PLANE_TERMINATED)
+	if (known && memory_status(known) == PLANE_TERMINATED)
 		return memory_end(database, 0);
 	struct memory_revocation *revocation = PLANE_NEW(struct memory_revocation);
 	struct plane_store_event event = { .kind = PLANE_STORE_EVENT_REVOCATION,
 		.user = plane_strdup(user) };
 	revocation->user = plane_strdup(user);
 	revocation->time_ms = memory_now(database);
-	memcpy(revocation->backend, known->name, sizeof(revocation->backend));
-	memcpy(event.backend, known->name, sizeof(event.backend));
+	(void)plane_text_copy(revocation->backend, sizeof(revocation->backend), backend);
+	(void)plane_text_copy(event.backend, sizeof(event.backend), backend);
 	DL_APPEND(database->revocations, revocation);
 	memory_tell(MEMORY_STORE(store), &event);
 	return memory_end(database, 0);

@@ -89,6 +89,7 @@ int memory_node_connected(struct plane_store *store, const struct plane_store_no
 	if (node->kind == PLANE_NODE_DRONE) {
 		replace(&known->pool, node->pool);
 		known->is_drone = known->is_ready = true;
+		known->has_key_leases = !node->has_lease;
 		if (!node->has_lease || !known->is_lease_granted) {
 			known->heartbeat_at = known->local_time_ms = 0;
 			known->has_resources = false;
@@ -271,12 +272,6 @@ void memory_drones_eligible(struct memory_database *database,
 
 /* ---- leases of drones ---- */
 
-static bool has_key_leases(const struct memory_node *node)
-{
-	return node->is_drone && !node->is_lease_granted &&
-	       (node->heartbeat_at || (node->lease_epoch == 0 && node->controller));
-}
-
 int memory_leases_find(
 	struct plane_store *store, struct plane_store_leases *leases, struct plane_error *err)
 {
@@ -288,7 +283,7 @@ int memory_leases_find(
 		.entries = plane_alloc_zero(
 			HASH_COUNT(database->nodes) + 1, sizeof(leases->entries[0])) };
 	HASH_ITER (hh, database->nodes, node, next) {
-		leases->has_key_leases |= database->recovering_since && has_key_leases(node);
+		leases->has_key_leases |= database->recovering_since && node->has_key_leases;
 		if (!node->is_lease_granted)
 			continue;
 		struct plane_store_lease *lease = &leases->entries[leases->count++];

@@ -83,6 +83,7 @@ CREATE TABLE drone (
   lease_renewals bigint NOT NULL DEFAULT 0,
   is_lease_granted boolean NOT NULL DEFAULT false,
   lease_expire_ms bigint,
+  has_key_leases boolean NOT NULL DEFAULT false,
   is_reconciled boolean NOT NULL DEFAULT true,
   journal text,
   memory_total_bytes bigint,
@@ -111,6 +112,8 @@ COMMENT ON COLUMN drone.lease_renewals IS
 COMMENT ON COLUMN drone.is_lease_granted IS 'The drone holds the present epoch: not broken since.';
 COMMENT ON COLUMN drone.lease_expire_ms IS
   'How long nobody may break the lease after the last renewal: what its controller said; NULL: nothing.';
+COMMENT ON COLUMN drone.has_key_leases IS
+  'It last connected as one that leases its keys one by one, and not all of them with one lease.';
 COMMENT ON COLUMN drone.is_reconciled IS
   'False from when the server became another one until the drone has told all that it runs and all of it '
   'was known here.';

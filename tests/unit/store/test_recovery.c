@@ -197,6 +197,8 @@ static void drones_that_lease_their_keys_one_by_one_are_known(void **state)
 {
 	bool has_key_leases = false;
 	(void)state;
+	(void)connect_drone_as("dr-a", true, NULL);
+	(void)connect_drone_as("dr-b", true, NULL);
 	int64_t epoch = granted(drone, 0, "jo-1");
 	(void)granted(other, 0, "jo-2");
 	fail_over();
@@ -206,15 +208,30 @@ static void drones_that_lease_their_keys_one_by_one_are_known(void **state)
 	assert_true(break_lease(&lease));
 	(void)recovering_since(&has_key_leases);
 	assert_false(has_key_leases);
-	assert_int_equal(plane_store_drone_heartbeat(store, drone, 1, &err), 0);
+	/* one of the original in its place, which has not spoken yet */
+	(void)connect_drone_as("dr-a", false, NULL);
 	(void)recovering_since(&has_key_leases);
 	assert_true(has_key_leases);
-	assert_true(granted(drone, 0, "jo-1") > epoch);
+	(void)connect_drone_as("dr-a", true, NULL);
 	(void)recovering_since(&has_key_leases);
 	assert_false(has_key_leases);
-	(void)connect_drone("dr-new"); /* nobody knows yet */
+	assert_true(granted(drone, 0, "jo-1") > epoch);
+	(void)connect_drone("dr-new");
 	(void)recovering_since(&has_key_leases);
 	assert_true(has_key_leases);
+}
+
+/* Its links may be in use, also at proxies of other controllers. */
+static void a_revocation_is_told_of_a_backend_that_was_forgotten(void **state)
+{
+	struct plane_store_revocations revocations = { 0 };
+	(void)state;
+	fail_over();
+	assert_int_equal(plane_store_token_revoke(store, "forgotten", "alice", &err), 0);
+	assert_int_equal(plane_store_revocations(store, 60000, &revocations, &err), 0);
+	assert_int_equal(revocations.count, 1);
+	assert_string_equal(revocations.entries[0].backend, "forgotten");
+	plane_store_revocations_finish(&revocations);
 }
 
 static void the_connection_that_an_earlier_server_knew_can_be_closed(void **state)
@@ -299,6 +316,7 @@ static void a_synchronous_standby_has_forgotten_nothing(void **state)
 		TEST(only_that_recovery_is_ended),                                                 \
 		TEST(orders_to_start_backends_that_are_older_wait),                                \
 		TEST(drones_that_lease_their_keys_one_by_one_are_known),                           \
+		TEST(a_revocation_is_told_of_a_backend_that_was_forgotten),                        \
 		TEST(the_connection_that_an_earlier_server_knew_can_be_closed)
 
 int main(void)
