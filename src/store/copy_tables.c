@@ -68,7 +68,7 @@ static const struct plane_copy_column drone[] = {
 	FLAG("is_lease_granted"),
 	NUMBER("lease_expire_ms"),
 	OWN("has_key_leases"), /* needed while a store recovers */
-	OWN("is_reconciled"), /* a store that recovers is not copied */
+	OWN("is_reconciled"),  /* a store that recovers is not copied */
 	TEXT("journal"),
 	NUMBER("memory_total_bytes"),
 	NUMBER("memory_allocatable_bytes"),
