@@ -229,6 +229,8 @@ static void after_background(struct plane_job *base, bool is_cancelled)
 static void start_background(struct plane_controller *controller, struct plane_strand *strand,
 	void (*work)(struct plane_controller *controller))
 {
+	if (controller->is_stopping)
+		return; /* strands close one after the other */
 	if (plane_strand_length(strand) > 8)
 		return; /* the store is slow: what waits already will do */
 	struct background_job *job = PLANE_NEW(struct background_job);
