@@ -71,7 +71,7 @@ bool plane_sweep_drone(struct plane_controller *controller, int64_t drone_id)
 		if (step == PLANE_SWEEP_NOTHING)
 			continue;
 		result = order(controller, entry->backend, step);
-		orders++;
+		orders += result == 0; /* one that fails is for the next tick */
 	}
 	plane_store_sweep_finish(&candidates);
 	return !is_store_slow(result) && orders == ORDERS_MAX;

@@ -345,6 +345,42 @@ def test_renewals_do_not_wait_for_sweeps(tmp_path, postgres):
     assert controller.stop() == 0
 
 
+FAILING = 30  # more than are ordered in one go
+
+
+def test_orders_of_a_sweep_that_fail_wait_for_the_next_tick(tmp_path, postgres):
+    """Each costs a transaction and a line in the log: they are not tried without end."""
+    tick_ms = 300
+
+    async def story(controller):
+        log = tmp_path / "controller.log"
+        async with holder(controller) as drone:
+            await drone.ask()
+            for number in range(FAILING):
+                made = (await controller.aconnect(f"due-{number}", lifetime_limit_seconds=2)).json()
+                await drone.action()
+                await drone.bring_up(made["backend_id"])
+            with contextlib.closing(controller.database()) as database, database.cursor() as cursor:
+                cursor.execute("CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                               "RAISE EXCEPTION 'planted'; END $$; CREATE TRIGGER fail BEFORE INSERT "
+                               "ON action FOR EACH ROW EXECUTE FUNCTION fail()")
+                database.commit()
+
+            def failures():
+                return log.read_text().count("planted")
+            while failures() < FAILING:
+                await asyncio.sleep(0.05)
+            began, before = time.monotonic(), failures()
+            while failures() < before + 5 * FAILING:
+                await asyncio.sleep(0.05)
+            assert time.monotonic() - began > 3 * tick_ms / 1000
+
+    controller = Controller(tmp_path, "--drone-lease-ms", str(10 * LEASE_MS), "--tick-ms",
+                            str(tick_ms), db=postgres.new_database())
+    run(story(controller))
+    assert controller.stop() == 0
+
+
 def test_what_is_no_request_for_a_lease_is_skipped(controller):
     async def story():
         async with holder(controller) as drone:
