@@ -9,9 +9,10 @@
 #include "base/text.h"
 #include "store/postgres.h"
 
-/* Drones that lease their keys one by one: those that beat like the original, and new connections
- * that may turn out to. One that was away for a day runs nothing. */
-#define HAS_KEY_LEASES "EXISTS (SELECT 1 FROM drone o WHERE o.has_key_leases)"
+/* Drones that lease their keys one by one. One that was away for a day runs nothing. */
+#define HAS_KEY_LEASES                                                                             \
+	"EXISTS (SELECT 1 FROM drone o JOIN node n USING (id) WHERE o.has_key_leases AND "         \
+	"(n.controller IS NOT NULL OR n.seen_at > now_ms() - 86400000))"
 
 /* When the server was started tells one that has taken over from the one before. A time is given
  * also when no lease is held. */

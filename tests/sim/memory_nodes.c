@@ -283,7 +283,9 @@ int memory_leases_find(
 		.entries = plane_alloc_zero(
 			HASH_COUNT(database->nodes) + 1, sizeof(leases->entries[0])) };
 	HASH_ITER (hh, database->nodes, node, next) {
-		leases->has_key_leases |= database->recovering_since && node->has_key_leases;
+		leases->has_key_leases |=
+			database->recovering_since && node->has_key_leases &&
+			(node->controller || node->seen_at > memory_now(database) - 86400000);
 		if (!node->is_lease_granted)
 			continue;
 		struct plane_store_lease *lease = &leases->entries[leases->count++];
