@@ -18,13 +18,10 @@
 #include "sqlite_schema_3.h"
 #include "sqlite_schema_4.h"
 #include "sqlite_schema_5.h"
-#include "sqlite_schema_6.h"
-#include "sqlite_schema_7.h"
 
 /* What brings the schema from each version to the next. */
 static const char *const migrations[] = { PLANE_SQLITE_SCHEMA, PLANE_SQLITE_SCHEMA_2,
-	PLANE_SQLITE_SCHEMA_3, PLANE_SQLITE_SCHEMA_4, PLANE_SQLITE_SCHEMA_5, PLANE_SQLITE_SCHEMA_6,
-	PLANE_SQLITE_SCHEMA_7 };
+	PLANE_SQLITE_SCHEMA_3, PLANE_SQLITE_SCHEMA_4, PLANE_SQLITE_SCHEMA_5 };
 #define SCHEMA_VERSION ((int64_t)(sizeof(migrations) / sizeof(migrations[0])))
 #define LEASE_AFTER_REBOOT_MS 60000
 /* How many milliseconds of fencing tokens are reserved ahead with one durable write. */

@@ -1,9 +1,0 @@
--- To version 6: where drones' backends are, and how long nodes are away.
-ALTER TABLE node ADD COLUMN seen_at INTEGER NOT NULL DEFAULT 0; -- when it came or went last
-ALTER TABLE node ADD COLUMN backend_ip TEXT; -- registered by a drone; NULL: none
-ALTER TABLE node ADD COLUMN first_port INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE node ADD COLUMN last_port INTEGER NOT NULL DEFAULT 0;
-UPDATE node SET seen_at = coalesce((SELECT value FROM meta WHERE name = 'clock_ms'), 0);
-CREATE INDEX node_address ON node (backend_ip) WHERE backend_ip IS NOT NULL;
-CREATE INDEX node_away ON node (seen_at);
-CREATE INDEX backend_of_drone ON backend (drone_id);
