@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/alloc.h"
 #include "base/cleanup.h"
 #include "net/address.h"
 
@@ -22,18 +21,9 @@ static int check_kind(
 	return 0;
 }
 
-/* "ip", without a port. */
-static int read_ip(const char *ip, struct sockaddr_storage *address, struct plane_error *err)
-{
-	_cleanup_free_ char *text = plane_strdupf(strchr(ip, ':') ? "[%s]:0" : "%s:0", ip);
-	if (plane_address_parse(text, address, NULL) < 0)
-		return plane_error_set(err, EACCES, "\"%.60s\" is no IP address", ip);
-	return 0;
-}
-
 static int set_only(struct plane_backend_rules *rules, const char *only_ip, struct plane_error *err)
 {
-	int result = read_ip(only_ip, &rules->ip, err);
+	int result = plane_address_parse_ip(only_ip, &rules->ip, err);
 	rules->has_ip = true;
 	rules->first_port = 1;
 	rules->last_port = PORT_MAX;
@@ -44,12 +34,12 @@ static int set_registered(struct plane_backend_rules *rules,
 	const struct plane_backend_place *place, const char *only_ip, struct plane_error *err)
 {
 	struct sockaddr_storage only;
-	int result = read_ip(place->ip, &rules->ip, err);
+	int result = plane_address_parse_ip(place->ip, &rules->ip, err);
 	if (result == 0)
 		result = check_kind(&rules->ip, rules->is_own_machine, err);
 	if (result < 0)
 		return plane_error_prefix(err, "backends at %.60s", place->ip);
-	if (only_ip && (result = read_ip(only_ip, &only, err)) < 0)
+	if (only_ip && (result = plane_address_parse_ip(only_ip, &only, err)) < 0)
 		return result;
 	if (only_ip && !plane_address_is_same_ip(&only, &rules->ip))
 		return plane_error_set(err, EACCES,

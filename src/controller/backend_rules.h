@@ -21,7 +21,8 @@ struct plane_backend_rules {
 /**
  * Rules for a drone whose handshake says `place`. `only_ip` (an IP address; NULL: none) is what its
  * token is good for. -EACCES with the reason when it may not register there: an address that is
- * nobody's own, loopback or none from another machine, another than `only_ip`.
+ * nobody's own, loopback or none from another machine, another than `only_ip`. -EINVAL for what is
+ * no IP address.
  */
 int plane_backend_rules_set(struct plane_backend_rules *rules,
 	const struct plane_backend_place *place, bool is_own_machine, const char *only_ip,

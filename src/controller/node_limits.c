@@ -1,9 +1,10 @@
 /* Limits of tokens for nodes. */
 #include "controller/node_limits.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
+
+#include "net/address.h"
 
 static const struct {
 	const char *text;
@@ -30,9 +31,8 @@ static bool is_kind(const char *text)
 int plane_node_limits_check(const struct plane_node_limits *limits, struct plane_error *err)
 {
 	enum plane_node_kind kind = PLANE_NODE_CONTROLLER;
-	struct in6_addr binary;
-	bool is_ip = inet_pton(AF_INET, limits->ip, &binary) == 1 ||
-		     inet_pton(AF_INET6, limits->ip, &binary) == 1;
+	struct sockaddr_storage address;
+	bool is_ip = plane_address_parse_ip(limits->ip, &address, NULL) == 0;
 	if (limits->kind[0] && !is_kind(limits->kind))
 		return plane_error_set(err, EINVAL, "expected drone, proxy or dns");
 	if (limits->name[0] &&

@@ -60,12 +60,20 @@ bool plane_address_is_loopback(const struct sockaddr_storage *address)
 			       v6->sin6_addr.s6_addr[12] == IN_LOOPBACKNET));
 }
 
+int plane_address_parse_ip(
+	const char *ip, struct sockaddr_storage *address, struct plane_error *err)
+{
+	_cleanup_free_ char *text = plane_strdupf(strchr(ip, ':') ? "[%s]:0" : "%s:0", ip);
+	if (plane_address_parse(text, address, NULL) < 0)
+		return plane_error_set(err, EINVAL, "\"%.60s\" is no IP address", ip);
+	return 0;
+}
+
 bool plane_address_is_own(const char *ip)
 {
 	struct sockaddr_storage address;
-	_cleanup_free_ char *text = plane_strdupf(strchr(ip, ':') ? "[%s]:0" : "%s:0", ip);
 	struct ifaddrs *all = NULL;
-	if (plane_address_parse(text, &address, NULL) < 0)
+	if (plane_address_parse_ip(ip, &address, NULL) < 0)
 		return false;
 	bool is_own = plane_address_is_loopback(&address);
 	if (is_own || getifaddrs(&all) < 0)

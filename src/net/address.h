@@ -10,6 +10,9 @@
 /** -EINVAL for anything else than an IP address and a port. */
 int plane_address_parse(
 	const char *text, struct sockaddr_storage *address, struct plane_error *err);
+/** The same for "ip" alone, without brackets; the port is 0. */
+int plane_address_parse_ip(
+	const char *ip, struct sockaddr_storage *address, struct plane_error *err);
 /** 127.0.0.0/8 or ::1, also as an IPv4 address in an IPv6 one: nobody else reaches it. */
 bool plane_address_is_loopback(const struct sockaddr_storage *address);
 /** Is "ip" (no port) an address of this machine? Asks the kernel. */

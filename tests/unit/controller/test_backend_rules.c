@@ -27,12 +27,12 @@ static struct plane_backend_rules rules_of(
 }
 
 static void assert_registration_refused(const struct plane_backend_place *place,
-	bool is_own_machine, const char *only_ip, const char *why)
+	bool is_own_machine, const char *only_ip, int code, const char *why)
 {
 	struct plane_backend_rules rules = { 0 };
 	struct plane_error err = { 0 };
 	assert_int_equal(
-		plane_backend_rules_set(&rules, place, is_own_machine, only_ip, &err), -EACCES);
+		plane_backend_rules_set(&rules, place, is_own_machine, only_ip, &err), code);
 	if (!strstr(err.message, why))
 		fail_msg("\"%s\" is not in: %s", why, err.message);
 	assert_false(rules.has_ip);
@@ -73,20 +73,20 @@ static void addresses_of_nobody_cannot_be_registered(void **state)
 	struct plane_backend_place place = published;
 	for (size_t i = 0; i < sizeof(special) / sizeof(special[0]); i++) {
 		place.ip = special[i];
-		assert_registration_refused(&place, HERE, NULL, "no address of a machine");
-		assert_registration_refused(&place, ELSEWHERE, NULL, special[i]);
+		assert_registration_refused(&place, HERE, NULL, -EACCES, "no address of a machine");
+		assert_registration_refused(&place, ELSEWHERE, NULL, -EACCES, special[i]);
 	}
 	place.ip = "drone.example";
-	assert_registration_refused(&place, HERE, NULL, "no IP address");
+	assert_registration_refused(&place, HERE, NULL, -EINVAL, "no IP address");
 	place.ip = "127.0.0.1";
-	assert_registration_refused(&place, ELSEWHERE, NULL, "--ip");
+	assert_registration_refused(&place, ELSEWHERE, NULL, -EACCES, "--ip");
 	struct plane_backend_rules rules = rules_of(&place, HERE, NULL);
 	assert_int_equal(check(&rules, "127.0.0.1:20000"), 0);
 }
 
 static void a_drone_that_is_reached_from_its_machine_only_must_be_on_the_controller_s(void **state)
 {
-	assert_registration_refused(&local, ELSEWHERE, NULL, "start the drone with --ip");
+	assert_registration_refused(&local, ELSEWHERE, NULL, -EACCES, "start the drone with --ip");
 	struct plane_backend_rules rules = rules_of(&local, HERE, NULL);
 	assert_false(plane_backend_rules_is_unsure(&rules)); /* who has this machine has it all */
 	assert_int_equal(check(&rules, "10.88.16.2:8080"), 0);
@@ -113,8 +113,8 @@ static void an_original_drone_elsewhere_keeps_to_the_first_address_that_it_tells
 
 static void a_token_for_one_address_is_good_for_no_other(void **state)
 {
-	assert_registration_refused(
-		&published, ELSEWHERE, "10.0.0.22", "its token is for a drone at 10.0.0.22");
+	assert_registration_refused(&published, ELSEWHERE, "10.0.0.22", -EACCES,
+		"its token is for a drone at 10.0.0.22");
 	struct plane_backend_rules rules = rules_of(&published, ELSEWHERE, "10.0.0.21");
 	assert_int_equal(check(&rules, "10.0.0.21:20000"), 0);
 	assert_int_equal(check(&rules, "10.0.0.21:22"), -EACCES);
