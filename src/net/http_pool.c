@@ -56,13 +56,18 @@ static struct plane_http_job *list_take(struct job_list *list)
 	return job;
 }
 
+static bool may_run(const struct lane *lane)
+{
+	return !lane->limit || lane->running < lane->limit;
+}
+
 /* The one that has waited longest of those that may run now; NULL for none. */
 static struct plane_http_job *take_job(struct plane_http_pool *pool)
 {
 	struct lane *best = NULL;
 	for (int i = 0; i < PLANE_HTTP_LANES; i++) {
 		struct lane *lane = &pool->lanes[i];
-		if (!lane->todo.first || (lane->limit && lane->running >= lane->limit))
+		if (!lane->todo.first || !may_run(lane))
 			continue;
 		if (!best || lane->todo.first->number < best->todo.first->number)
 			best = lane;
@@ -73,7 +78,8 @@ static struct plane_http_job *take_job(struct plane_http_pool *pool)
 	return list_take(&best->todo);
 }
 
-/* Whoever ends a job takes the next one itself, so that a lane with room again needs no signal. */
+/* Whoever ends a job takes the next one itself, so that a lane with room again needs no signal, and
+ * a job for a full one wakes nobody. */
 static void *thread_main(void *data)
 {
 	struct plane_http_pool *pool = data;
@@ -183,9 +189,11 @@ void plane_http_pool_submit(struct plane_http_pool *pool, struct plane_http_job 
 	pthread_mutex_lock(&pool->mutex);
 	pool->unfinished++;
 	if (job->run) {
+		struct lane *lane = &pool->lanes[job->lane];
 		job->number = pool->next_number++;
-		list_add(&pool->lanes[job->lane].todo, job);
-		pthread_cond_signal(&pool->wakeup);
+		list_add(&lane->todo, job);
+		if (may_run(lane))
+			pthread_cond_signal(&pool->wakeup);
 	} else {
 		list_add(&pool->finished, job);
 		plane_wake_send(&pool->wake);
