@@ -22,16 +22,15 @@ int plane_postgres_token_create(
 	return result;
 }
 
-/* What was revoked is told to the other controllers' proxies, also when the token has expired
- * meanwhile, or a failover has forgotten the backend: a tunnel that was opened with it may still be
- * open. */
+/* What was revoked is told to the other controllers' proxies whatever is known of the backend: the
+ * token may have expired meanwhile, a failover may have forgotten it, its end may not have reached
+ * the proxy; and a tunnel that was opened with it may still be open. */
 int plane_postgres_token_revoke(
 	struct plane_store *base, const char *backend, const char *user, struct plane_error *err)
 {
 	return plane_pg_pool_run(&PLANE_POSTGRES_STORE(base)->pool, NULL, NULL, err,
 		"WITH gone AS (DELETE FROM token WHERE backend = $1 AND username = $2) "
-		"INSERT INTO revocation (backend, username, created_at) SELECT $1, $2, now_ms() "
-		"WHERE NOT EXISTS (SELECT 1 FROM backend WHERE id = $1 AND status = 70)",
+		"INSERT INTO revocation (backend, username, created_at) VALUES ($1, $2, now_ms())",
 		"tt", backend, user);
 }
 

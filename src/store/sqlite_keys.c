@@ -137,8 +137,7 @@ int plane_sqlite_token_revoke(
 		"tt", backend, user);
 	if (result == 0)
 		result = plane_db_run(db, NULL, err,
-			"INSERT INTO revocation (backend, user, created_at) SELECT ?1, ?2, ?3 "
-			"WHERE NOT EXISTS (SELECT 1 FROM backend WHERE id = ?1 AND status = 70)",
+			"INSERT INTO revocation (backend, user, created_at) VALUES (?, ?, ?)",
 			"tti", backend, user, plane_sqlite_now(store));
 	return plane_db_end(db, result, err);
 }

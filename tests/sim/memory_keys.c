@@ -132,8 +132,6 @@ int memory_token_revoke(
 		if (token->user && strcmp(token->user, user) == 0 &&
 			database->fault != MEMORY_FAULT_KEEP_REVOKED)
 			memory_forget_token(database, token);
-	if (known && memory_status(known) == PLANE_TERMINATED)
-		return memory_end(database, 0);
 	struct memory_revocation *revocation = PLANE_NEW(struct memory_revocation);
 	struct plane_store_event event = { .kind = PLANE_STORE_EVENT_REVOCATION,
 		.user = plane_strdup(user) };
