@@ -211,6 +211,20 @@ int plane_journal_add(struct plane_journal *journal, const struct plane_drone_or
 	return 0;
 }
 
+static void break_connection(void *data)
+{
+	sim_network_lose_own(data);
+}
+
+/* What it said may have arrived, and the order come once more over the next connection, before the
+ * answer is stored: rare by itself, so it is made to happen. */
+static void break_connection_soon(void)
+{
+	struct sim_process *drone = sim_current();
+	if (!sim_options.is_scale && sim_chance(500))
+		(void)sim_after(&drone->owner, sim_between(0, 200 * SIM_MS), break_connection, drone);
+}
+
 int plane_journal_refuse(struct plane_journal *journal, const char *action_id, const char *reason,
 	int64_t timestamp_ms, struct plane_error *err)
 {
@@ -220,6 +234,7 @@ int plane_journal_refuse(struct plane_journal *journal, const char *action_id, c
 	(void)plane_text_copy(refusal->reason, sizeof(refusal->reason), reason);
 	refusal->timestamp_ms = timestamp_ms;
 	HASH_ADD_STR(DISK(journal)->refusals, action_id, refusal);
+	break_connection_soon();
 	return 0;
 }
 

@@ -30,7 +30,7 @@ static const struct {
 	[SIM_MUTANT_IDLE_SHIM] = { "idle-shim", 200 },
 	[SIM_MUTANT_FORGOTTEN_ID] = { "forgotten-id", 100 },
 	[SIM_MUTANT_LOST_NEWS] = { "lost-news", 100 },
-	[SIM_MUTANT_FORGOTTEN_REFUSALS] = { "forgotten-refusals", 600 },
+	[SIM_MUTANT_FORGOTTEN_REFUSALS] = { "forgotten-refusals", 2000 },
 	[SIM_MUTANT_SHORT_KEY_LEASES] = { "short-key-leases", 400 },
 	[SIM_MUTANT_RENEWS_BROKEN] = { "renews-broken", 100 },
 	[SIM_MUTANT_DROPPED_ORDERS] = { "dropped-orders", 100 },

@@ -706,6 +706,33 @@ void sim_network_break_one(bool is_proxys)
 		break_link(link);
 }
 
+static void delay(struct way *way, int64_t time)
+{
+	for (struct item *item = way->first; item; item = item->next)
+		item->due_at += time;
+	sim_cancel(way->event);
+	way->event = NULL;
+	schedule(way);
+}
+
+void sim_network_lose_own(struct sim_process *client)
+{
+	struct link *link;
+	DL_FOREACH (network.links, link) {
+		if (link->client != client || link->is_broken || !link->channel)
+			continue;
+		sim_trace("%s loses its connection to %s, where its last words come late",
+			link->client->name, link->server->name);
+		int64_t late = sim_between(0, 8 * SIM_SECOND);
+		delay(&link->to_server, late);
+		drop_items(&link->to_client);
+		link->is_broken = true;
+		set_timer(link->channel, sim_between(0, 50 * SIM_MS), notice_break);
+		if (link->ws)
+			close_ws_in(link->ws, late + soon_or_late(60 * SIM_SECOND));
+	}
+}
+
 /* `is_told`: its machine goes on, and tells the other side. */
 void sim_network_process_died(struct sim_process *process, bool is_told)
 {

@@ -509,7 +509,7 @@ static int capacity(
 	(void)base;
 	(void)err;
 	/* now and then there is less than was told: what was placed by that is refused */
-	int64_t memory_bytes = !sim_options.is_scale && sim_chance(200) ? 1 : SIM_MEMORY_BYTES;
+	int64_t memory_bytes = !sim_options.is_scale && sim_chance(300) ? 1 : SIM_MEMORY_BYTES;
 	*found = (struct plane_runtime_capacity){ .memory_total_bytes = memory_bytes,
 		.memory_available_bytes = memory_bytes,
 		.cpu_millis = 4000,

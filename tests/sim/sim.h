@@ -137,6 +137,8 @@ bool sim_network_is_cut(int from, int to);
 void sim_network_heal(void);
 /** Breaks a connection, of proxies only if that is wanted; if there is any. */
 void sim_network_break_one(bool is_proxys);
+/** Those that it opened: it hears nothing more on them, and what it said comes late. */
+void sim_network_lose_own(struct sim_process *client);
 /** A request: runs on a thread of the controller's server, with its struct plane_controller. False,
  *  and nothing runs, when it does not serve. */
 bool sim_network_call(
