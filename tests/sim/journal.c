@@ -221,8 +221,9 @@ static void break_connection(void *data)
 static void break_connection_soon(void)
 {
 	struct sim_process *drone = sim_current();
+	int64_t delay = sim_between(0, 200 * SIM_MS);
 	if (!sim_options.is_scale && sim_chance(500))
-		(void)sim_after(&drone->owner, sim_between(0, 200 * SIM_MS), break_connection, drone);
+		(void)sim_after(&drone->owner, delay, break_connection, drone);
 }
 
 int plane_journal_refuse(struct plane_journal *journal, const char *action_id, const char *reason,
