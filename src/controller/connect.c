@@ -29,7 +29,8 @@ struct attempt {
 	struct plane_connect_failure *failure;
 	char random_key[PLANE_NAME_SIZE];
 	struct plane_placement placement;
-	json_t *no_auth; /* an empty object */
+	int64_t asked_at_ms; /* boot clock: when the store was asked for the spawn */
+	json_t *no_auth;     /* an empty object */
 	/* of a token that is not given out yet */
 	char token[PLANE_TOKEN_SIZE], secret_token[PLANE_TOKEN_SIZE];
 };
@@ -135,7 +136,8 @@ static void announce(struct attempt *attempt, const struct plane_store_drone *dr
 	struct plane_backend_state state = { .status = PLANE_SCHEDULED };
 	plane_placements_confirm(
 		controller->placements, &attempt->placement, spawned->fencing_token);
-	plane_placing_announce(controller, backend, drone->id, action_id, spawned->message);
+	plane_placing_announce(
+		controller, backend, drone->id, action_id, attempt->asked_at_ms, spawned->message);
 	plane_hub_publish_state(controller->hub, backend, &state, spawned->time_ms);
 	plane_info_backend(backend, "scheduled on %s", drone->name);
 }
@@ -173,6 +175,7 @@ static enum step spawn_on(
 		.lease_epoch = drone->lease_epoch,
 		.resources = request->resources };
 	plane_placing_lease(controller, drone, &spawn.deadlines, &spawn.lease_ms);
+	attempt->asked_at_ms = plane_clock_boot_ms();
 	int code = plane_store_spawn(controller->store, &spawn, &spawned, &err);
 	if (code < 0)
 		plane_placements_cancel(controller->placements, &attempt->placement);

@@ -52,12 +52,27 @@ static void send_action(
 	plane_node_session_send_text(&drone->base, message);
 }
 
+/* What was stored before the drone's registration was may be forgotten by the store that took the
+ * registration, when that is another one now; and the drone has said already what it runs. */
+static bool may_be_forgotten(
+	const struct plane_drone_session *drone, const struct plane_hub_event *event)
+{
+	return event->asked_at_ms <= drone->base.registered_at_ms;
+}
+
 void plane_drone_session_push(
 	struct plane_controller *controller, const struct plane_hub_event *event)
 {
 	struct plane_drone_session *drone = plane_drone_session_find(controller, event->drone_id);
-	if (drone)
+	if (!drone)
+		return;
+	if (!may_be_forgotten(drone, event)) {
 		send_action(drone, event->action_id, event->message);
+	} else if (drone->is_tick_running) {
+		drone->is_tick_wanted = true;
+	} else {
+		plane_drone_actions_tick(drone);
+	}
 }
 
 void plane_drone_actions_ack(struct plane_drone_session *drone, const char *action_id)
@@ -114,24 +129,28 @@ static enum plane_job_result run_tick(struct plane_job *base)
 	return PLANE_JOB_DONE; /* the next tick tries again */
 }
 
+static void send_pending(struct plane_drone_session *drone, const struct tick_job *job)
+{
+	struct plane_sent_action *sent, *next;
+	HASH_ITER (hh, drone->sent, sent, next)
+		sent->is_pending = false;
+	for (size_t i = 0; i < job->pending.count; i++)
+		send_action(
+			drone, job->pending.entries[i].action_id, job->pending.entries[i].message);
+	if (job->pending.count < PENDING_MAX)
+		forget_settled(drone, job->started_at_ms);
+}
+
 static void after_tick(struct plane_job *base, bool is_cancelled)
 {
 	struct tick_job *job = (struct tick_job *)base;
 	struct plane_drone_session *drone = job->drone;
 	drone->is_tick_running = false;
 	bool is_serving = !is_cancelled && drone->base.phase == PLANE_SESSION_SERVING;
-	if (is_serving && job->has_more_to_sweep) {
+	if (is_serving && !job->has_more_to_sweep && !job->is_failed)
+		send_pending(drone, job);
+	if (is_serving && (job->has_more_to_sweep || drone->is_tick_wanted))
 		plane_drone_actions_tick(drone); /* behind what came meanwhile */
-	} else if (is_serving && !job->is_failed) {
-		struct plane_sent_action *sent, *next;
-		HASH_ITER (hh, drone->sent, sent, next)
-			sent->is_pending = false;
-		for (size_t i = 0; i < job->pending.count; i++)
-			send_action(drone, job->pending.entries[i].action_id,
-				job->pending.entries[i].message);
-		if (job->pending.count < PENDING_MAX)
-			forget_settled(drone, job->started_at_ms);
-	}
 	plane_store_actions_finish(&job->pending);
 	free(job);
 }
@@ -146,5 +165,6 @@ void plane_drone_actions_tick(struct plane_drone_session *drone)
 	job->drone = drone;
 	job->started_at_ms = plane_clock_boot_ms();
 	drone->is_tick_running = true;
+	drone->is_tick_wanted = false;
 	(void)plane_node_session_submit(&drone->base, &job->base); /* closes when it cannot */
 }

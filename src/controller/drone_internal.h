@@ -16,8 +16,8 @@ struct plane_drone_session {
 	struct plane_sent_action *sent; /* actions that were sent and not acked */
 	struct plane_log_request *logs;
 	int64_t last_log_request_id;
-	bool is_tick_running;
-	bool is_usage_asked; /* and it has not answered yet */
+	bool is_tick_running, is_tick_wanted; /* wanted: another one behind it */
+	bool is_usage_asked;                  /* and it has not answered yet */
 	int64_t lease_epoch; /* the one it was last told on this connection; 0: none */
 	bool is_waiting_logged;
 	struct plane_lease_request *lease_request; /* that waits; see lease_renewals.c */

@@ -43,7 +43,8 @@ static void on_published(void *data)
 		wake(follower);
 }
 
-static void relay(struct plane_follower *follower, struct plane_store_event *event)
+static void relay(
+	struct plane_follower *follower, struct plane_store_event *event, int64_t asked_at_ms)
 {
 	struct plane_hub_event relayed = { 0 };
 	memcpy(relayed.backend, event->backend, sizeof(relayed.backend));
@@ -57,6 +58,7 @@ static void relay(struct plane_follower *follower, struct plane_store_event *eve
 		relayed.kind = PLANE_HUB_ACTION;
 		memcpy(relayed.action_id, event->action_id, sizeof(relayed.action_id));
 		relayed.drone_id = event->drone_id;
+		relayed.asked_at_ms = asked_at_ms;
 		relayed.message = STEAL(event->message);
 		break;
 	case PLANE_STORE_EVENT_REVOCATION:
@@ -70,12 +72,13 @@ static void relay(struct plane_follower *follower, struct plane_store_event *eve
 static int read_feed(struct plane_follower *follower, struct plane_error *err)
 {
 	struct plane_store_events events = { 0 };
+	int64_t asked_at_ms = plane_clock_boot_ms();
 	plane_metrics_add(follower->metrics, PLANE_METRIC_FEED_READS, 1);
 	int result = plane_store_feed_read(follower->feed, &events, err);
 	if (result < 0)
 		return result;
 	for (size_t i = 0; i < events.count; i++)
-		relay(follower, &events.entries[i]);
+		relay(follower, &events.entries[i], asked_at_ms);
 	plane_metrics_add(follower->metrics, PLANE_METRIC_FEED_EVENTS, (int64_t)events.count);
 	if (events.has_missed) {
 		plane_warn(

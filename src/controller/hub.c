@@ -189,11 +189,12 @@ void plane_hub_publish_state(struct plane_hub *hub, const char *backend,
 }
 
 void plane_hub_publish_action(struct plane_hub *hub, const char *backend, const char *action_id,
-	int64_t drone_id, char *owned_message)
+	int64_t drone_id, int64_t asked_at_ms, char *owned_message)
 {
-	struct plane_hub_event event = {
-		.kind = PLANE_HUB_ACTION, .drone_id = drone_id, .message = owned_message
-	};
+	struct plane_hub_event event = { .kind = PLANE_HUB_ACTION,
+		.drone_id = drone_id,
+		.asked_at_ms = asked_at_ms,
+		.message = owned_message };
 	(void)plane_text_copy(event.action_id, PLANE_NAME_SIZE, action_id); /* a name of ours */
 	publish(hub, backend, &event);
 }

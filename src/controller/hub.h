@@ -35,7 +35,8 @@ struct plane_hub_event {
 	/* action: */
 	char action_id[PLANE_NAME_SIZE];
 	int64_t drone_id;
-	char *message; /* the JSON to send; freed after delivery */
+	int64_t asked_at_ms; /* boot clock; when the store was asked, for its storing or for it */
+	char *message;       /* the JSON to send; freed after delivery */
 	/* revocation: */
 	char *user; /* freed after delivery */
 };
@@ -57,8 +58,9 @@ void plane_hub_close(struct plane_hub *hub, void (*on_closed)(void *data), void 
 /* Any thread: what this controller did. */
 void plane_hub_publish_state(struct plane_hub *hub, const char *backend,
 	const struct plane_backend_state *state, int64_t time_ms);
+/** `asked_at_ms` (boot clock): before the store was asked to store it. */
 void plane_hub_publish_action(struct plane_hub *hub, const char *backend, const char *action_id,
-	int64_t drone_id, char *owned_message);
+	int64_t drone_id, int64_t asked_at_ms, char *owned_message);
 void plane_hub_publish_revocation(struct plane_hub *hub, const char *backend, const char *user);
 /** What another controller did. Takes `message` and `user`. Any thread. */
 void plane_hub_relay(struct plane_hub *hub, const struct plane_hub_event *owned_event);

@@ -208,6 +208,7 @@ static void register_done(struct plane_job *job, bool is_cancelled)
 	}
 	(void)uv_timer_stop(&session->timer);
 	session->phase = PLANE_SESSION_SERVING;
+	session->registered_at_ms = plane_clock_boot_ms();
 	close_older_sessions(session);
 	plane_info("%s connected from %s (version %s, cluster %s)", session->name,
 		session->peer_address, session->version,

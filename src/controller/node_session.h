@@ -69,9 +69,10 @@ struct plane_node_session {
 	char name[PLANE_NAME_SIZE];
 	char version[64], git_hash[64];
 	bool has_extensions, has_logs, has_revoke, has_metrics, has_lease;
-	int64_t node_id;       /* from the registration on */
-	int64_t connection_id; /* tells this connection from others of the same node */
-	uv_timer_t timer;      /* the handshake's limit; from then on the role's tick */
+	int64_t node_id;          /* from the registration on */
+	int64_t registered_at_ms; /* boot clock; no earlier than that was stored */
+	int64_t connection_id;    /* tells this connection from others of the same node */
+	uv_timer_t timer;         /* the handshake's limit; from then on the role's tick */
 	struct plane_node_session *prev, *next;
 };
 

@@ -85,13 +85,15 @@ static int move_to(const struct refusal *refusal, const struct plane_store_drone
 		.refused_action_id = refusal->action_id,
 		.order = &order };
 	plane_placing_lease(controller, drone, &order.deadlines, &move.lease_ms);
+	int64_t asked_at_ms = plane_clock_boot_ms();
 	int result = plane_store_move(controller->store, &move, &spawned, err);
 	if (result < 0) {
 		plane_placements_cancel(controller->placements, placement);
 		return result;
 	}
 	plane_placements_confirm(controller->placements, placement, spawned.fencing_token);
-	plane_placing_announce(controller, order.backend, drone->id, action_id, spawned.message);
+	plane_placing_announce(
+		controller, order.backend, drone->id, action_id, asked_at_ms, spawned.message);
 	plane_metrics_add(&controller->metrics, PLANE_METRIC_MOVED, 1);
 	plane_info_backend(order.backend, "refused by %s (%s): scheduled on %s", refusal->drone,
 		refusal->reason, drone->name);

@@ -332,6 +332,14 @@ static int revocations(struct plane_store *store, int64_t since_ms,
 	return 0;
 }
 
+/* A thread that has its answer does nothing for a while, in which the store may become another
+ * one. */
+static void stand_still(void)
+{
+	if (!sim_options.is_scale && sim_chance(60))
+		sim_sleep(sim_between(0, 10 * SIM_SECOND));
+}
+
 static int spawn_checked(struct plane_store *inner, const struct plane_store_spawn *order,
 	struct plane_store_spawned *spawned, struct plane_error *err)
 {
@@ -346,6 +354,7 @@ static int spawn(struct plane_store *store, const struct plane_store_spawn *orde
 {
 	struct plane_store_spawned made = { 0 };
 	CALL(store, err, spawn_checked(inner, order, &made, err), free(made.message));
+	stand_still();
 	*spawned = made;
 	return 0;
 }

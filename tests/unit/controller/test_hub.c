@@ -100,7 +100,7 @@ static void the_receiver_gets_everything_actions_too(void **state)
 	struct fixture *fixture = *state;
 	plane_hub_set_receiver(fixture->hub, on_all, fixture);
 	plane_hub_subscribe(fixture->hub, &fixture->first, "a", on_first, fixture);
-	plane_hub_publish_action(fixture->hub, "a", "ak-1", 7, plane_strdup("{}"));
+	plane_hub_publish_action(fixture->hub, "a", "ak-1", 7, 1, plane_strdup("{}"));
 	publish(fixture, "a", PLANE_TERMINATED);
 	turn(fixture);
 	assert_string_equal(fixture->seen, "all:a:{} all:a:terminated 1:a:terminated ");
@@ -176,7 +176,7 @@ static void only_what_is_done_here_goes_to_the_outlet(void **state)
 	int count = 0;
 	plane_hub_set_outlet(fixture->hub, count_published, &count);
 	publish(fixture, "a", PLANE_LOADING);
-	plane_hub_publish_action(fixture->hub, "a", "ak-1", 7, plane_strdup("{}"));
+	plane_hub_publish_action(fixture->hub, "a", "ak-1", 7, 1, plane_strdup("{}"));
 	plane_hub_publish_revocation(fixture->hub, "a", "ada");
 	assert_int_equal(count, 3);
 	plane_hub_relay(fixture->hub,
