@@ -520,7 +520,8 @@ int plane_controller_run(const struct plane_controller_config *config, struct pl
 	}
 	(void)signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of a write */
 	controller->drones = plane_drone_registry_create();
-	controller->placements = plane_placements_create(2 * config->drone_lease.expire_ms);
+	controller->placements = plane_placements_create(
+		2 * config->drone_lease.expire_ms, config->drone_lease.renew_ms * 3 / 2);
 	controller->usage = plane_usage_create();
 	controller->watch = plane_lease_watch_create();
 	result = start_and_serve(controller, err);

@@ -47,6 +47,8 @@ static double reserved_part(
 static bool is_better(const struct plane_placement_drone *one,
 	const struct plane_placement_drone *other, const struct plane_resources *asked)
 {
+	if (one->is_silent != other->is_silent)
+		return other->is_silent;
 	bool one_strained = is_strained(one, asked), other_strained = is_strained(other, asked);
 	if (one_strained != other_strained)
 		return other_strained;
@@ -60,7 +62,7 @@ size_t plane_placement_choose(const struct plane_placement_drone *drones, size_t
 	const struct plane_resources *asked, int best_of, uint64_t (*random_below)(uint64_t bound))
 {
 	size_t best = PLANE_PLACEMENT_NONE;
-	int found = 0;
+	int found = 0; /* that are not silent */
 	_cleanup_free_ size_t *indexes = plane_alloc_zero(count + 1, sizeof(*indexes));
 	for (size_t i = 0; i < count; i++)
 		indexes[i] = i;
@@ -72,7 +74,7 @@ size_t plane_placement_choose(const struct plane_placement_drone *drones, size_t
 		indexes[drawn] = candidate;
 		if (!plane_placement_has_room(&drones[candidate], asked))
 			continue;
-		found++;
+		found += !drones[candidate].is_silent;
 		if (best == PLANE_PLACEMENT_NONE ||
 			is_better(&drones[candidate], &drones[best], asked))
 			best = candidate;

@@ -29,13 +29,14 @@ struct placed_on {
 struct plane_placements {
 	uv_mutex_t mutex;
 	struct placed_on *drones;
-	int64_t last_number, counts_ms;
+	int64_t last_number, counts_ms, renewed_ms;
 };
 
-struct plane_placements *plane_placements_create(int64_t counts_ms)
+struct plane_placements *plane_placements_create(int64_t counts_ms, int64_t renewed_ms)
 {
 	struct plane_placements *placements = PLANE_NEW(struct plane_placements);
 	placements->counts_ms = counts_ms;
+	placements->renewed_ms = renewed_ms;
 	if (uv_mutex_init(&placements->mutex) < 0)
 		abort(); /* only without memory */
 	return placements;
@@ -83,7 +84,8 @@ static void settle(struct placed_on *drone, int64_t told_token, int64_t counts_m
 static struct plane_placement_drone look_at(
 	struct plane_placements *placements, const struct plane_store_drone *known, int64_t now_ms)
 {
-	struct plane_placement_drone view = { .is_sized = known->has_resources };
+	struct plane_placement_drone view = { .is_sized = known->has_resources,
+		.is_silent = known->lease_epoch && known->silent_ms > placements->renewed_ms };
 	struct placed_on *drone = find(placements, known->id);
 	struct placed *placed;
 	if (known->has_resources)

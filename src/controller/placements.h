@@ -13,8 +13,9 @@
 struct plane_placements;
 
 /** A placement on a drone that reports counts until it does, but `counts_ms` at most, which is to
- * be longer than drones take to report. */
-struct plane_placements *plane_placements_create(int64_t counts_ms);
+ * be longer than drones take to report. One with a lease that has not been heard of for longer than
+ * `renewed_ms` is silent. */
+struct plane_placements *plane_placements_create(int64_t counts_ms, int64_t renewed_ms);
 void plane_placements_destroy(struct plane_placements *placements);
 
 /** On a drone that does not report: its backends are counted at each heartbeat. */

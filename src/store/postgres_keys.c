@@ -23,18 +23,20 @@ static const char connect_key[] =
 	"AND tag = $3 AND status < 60 AND static_token IS NULL AND $4::text IS NOT NULL RETURNING "
 	"1) "
 	"SELECT backend, tag, is_live, cluster, subdomain, static_token, status, EXISTS (SELECT 1 "
-	"FROM made), NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint" NO_RESOURCES
-	" FROM held "
+	"FROM made), NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, "
+	"NULL::bigint" NO_RESOURCES " FROM held "
 	"UNION ALL SELECT n.name, NULL, NULL, NULL, NULL, NULL, NULL, NULL, d.id, "
 	"d.last_local_time, coalesce(d.backend_count, 0), CASE WHEN d.is_lease_granted THEN "
-	"d.lease_epoch ELSE 0 END, " PLANE_STORE_RESOURCE_COLUMNS " FROM "
+	"d.lease_epoch ELSE 0 END, now_ms() - d.last_heartbeat_at, " PLANE_STORE_RESOURCE_COLUMNS
+	" FROM "
 	"drone d JOIN node n USING (id) JOIN controller c ON c.name "
 	"= n.controller WHERE d.cluster = $9 AND d.pool = $10 AND d.is_ready AND NOT "
 	"d.is_draining AND d.last_heartbeat_at > now_ms() - CASE WHEN d.is_lease_granted THEN "
 	"$12::bigint ELSE $11 END AND c.is_online AND "
 	"c.last_heartbeat_at > now_ms() - $11 AND NOT EXISTS (SELECT 1 FROM held WHERE is_live) "
 	"UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, "
-	"NULL" NO_RESOURCES " FROM meta WHERE name = 'recovering_since' AND NOT EXISTS (SELECT 1 "
+	"NULL, NULL" NO_RESOURCES
+	" FROM meta WHERE name = 'recovering_since' AND NOT EXISTS (SELECT 1 "
 	"FROM held WHERE is_live)";
 
 static void read_held(const PGresult *rows, int row, struct plane_store_connection *connection)
@@ -83,9 +85,10 @@ int plane_postgres_connect(struct plane_store *base, const struct plane_store_co
 		*drone = (struct plane_store_drone){ .id = plane_pg_int(rows, i, 8),
 			.last_local_time_ms = plane_pg_int(rows, i, 9),
 			.backend_count = plane_pg_int(rows, i, 10),
-			.lease_epoch = plane_pg_int(rows, i, 11) };
+			.lease_epoch = plane_pg_int(rows, i, 11),
+			.silent_ms = plane_pg_int(rows, i, 12) };
 		drone->has_resources =
-			plane_postgres_read_resources(rows, i, 12, &drone->resources);
+			plane_postgres_read_resources(rows, i, 13, &drone->resources);
 		(void)plane_text_copy(drone->name, sizeof(drone->name), plane_pg_text(rows, i, 0));
 	}
 	return 0;

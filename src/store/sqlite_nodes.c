@@ -262,15 +262,15 @@ int plane_sqlite_drones_eligible(struct plane_sqlite_store *store,
 	sqlite3_stmt *row = plane_db_query(db, err,
 		"SELECT drone.id, node.name, last_local_time, coalesce(backend_count, 0), "
 		"CASE WHEN is_lease_granted THEN lease_epoch ELSE 0 "
-		"END, " PLANE_STORE_RESOURCE_COLUMNS " FROM drone JOIN node "
-		"USING (id) JOIN "
-		"controller ON controller.name = node.controller WHERE cluster = ? AND pool = ? "
+		"END, ?5 - drone.last_heartbeat_at, " PLANE_STORE_RESOURCE_COLUMNS
+		" FROM drone JOIN node USING (id) JOIN "
+		"controller ON controller.name = node.controller WHERE cluster = ?1 AND pool = ?2 "
 		"AND "
 		"is_ready AND NOT is_draining AND drone.last_heartbeat_at > CASE WHEN "
 		"is_lease_granted THEN ?4 ELSE ?3 END AND is_online AND "
 		"controller.last_heartbeat_at > ?3",
-		"ttii", request->cluster, request->pool, now - request->healthy_ms,
-		now - request->lease_healthy_ms);
+		"ttiii", request->cluster, request->pool, now - request->healthy_ms,
+		now - request->lease_healthy_ms, now);
 	int result = row ? 0 : err->code;
 	while (row && (result = plane_db_next(db, row, err)) == 1) {
 		found.entries =
@@ -279,8 +279,9 @@ int plane_sqlite_drones_eligible(struct plane_sqlite_store *store,
 		*drone = (struct plane_store_drone){ .id = sqlite3_column_int64(row, 0),
 			.last_local_time_ms = sqlite3_column_int64(row, 2),
 			.backend_count = sqlite3_column_int64(row, 3),
-			.lease_epoch = sqlite3_column_int64(row, 4) };
-		drone->has_resources = plane_sqlite_read_resources(row, 5, &drone->resources);
+			.lease_epoch = sqlite3_column_int64(row, 4),
+			.silent_ms = sqlite3_column_int64(row, 5) };
+		drone->has_resources = plane_sqlite_read_resources(row, 6, &drone->resources);
 		(void)plane_text_copy(drone->name, sizeof(drone->name), plane_db_text(row, 1));
 	}
 	pthread_mutex_unlock(&db->mutex);

@@ -115,6 +115,7 @@ struct plane_store_drone {
 	int64_t backend_count; /* not terminated, as it last reported or was last counted */
 	int64_t last_local_time_ms;
 	int64_t lease_epoch; /* 0: keys are leased one by one */
+	int64_t silent_ms;   /* since its last heartbeat or renewal */
 	bool has_resources;  /* it has reported them since it connected */
 	struct plane_drone_resources resources;
 };

@@ -139,7 +139,8 @@ static void make_memory(void)
 {
 	plane_placements_destroy(controller.placements);
 	plane_usage_destroy(controller.usage);
-	controller.placements = plane_placements_create(config.drone_lease.expire_ms);
+	controller.placements =
+		plane_placements_create(config.drone_lease.expire_ms, config.drone_lease.renew_ms);
 	controller.usage = plane_usage_create();
 	(void)plane_usage_want(controller.usage, plane_clock_boot_ms());
 	plane_usage_asked(controller.usage, 0);

@@ -262,6 +262,7 @@ void memory_drones_eligible(struct memory_database *database,
 		struct plane_store_drone *drone = &drones->entries[drones->count++];
 		drone->id = node->id;
 		drone->last_local_time_ms = node->local_time_ms;
+		drone->silent_ms = now_ms - node->heartbeat_at;
 		drone->backend_count = node->told_backend_count;
 		drone->has_resources = node->has_resources;
 		drone->resources = node->resources;

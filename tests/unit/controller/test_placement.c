@@ -145,6 +145,16 @@ static void among_equal_parts_the_number_of_backends_decides(void **state)
 	assert_int_equal(plane_placement_choose(drones, 2, &nothing, 2, always_first), 1);
 }
 
+static void silent_ones_are_drawn_beside_and_come_last(void **state)
+{
+	struct plane_placement_drone drones[] = { sized(0, 0), sized(0, 0), sized(6 * GIB, 0) };
+	drones[0].is_silent = drones[1].is_silent = true;
+	drones[2].resources.memory_available_bytes = 0; /* strained */
+	assert_int_equal(plane_placement_choose(drones, 3, &nothing, 1, always_first), 2);
+	drones[2].is_silent = true;
+	assert_int_equal(plane_placement_choose(drones, 3, &nothing, 2, always_first), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -161,6 +171,7 @@ int main(void)
 		cmocka_unit_test(the_scarcer_of_memory_and_cpu_decides),
 		cmocka_unit_test(a_strained_drone_is_taken_only_when_all_drawn_ones_are),
 		cmocka_unit_test(among_equal_parts_the_number_of_backends_decides),
+		cmocka_unit_test(silent_ones_are_drawn_beside_and_come_last),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 
 #define MIB (INT64_C(1) << 20)
 #define COUNTS_MS 20000
+#define RENEWED_MS 3000
 
 static struct plane_placements *placements;
 static struct plane_store_drone one; /* room for 100 MiB */
@@ -21,7 +22,7 @@ static int set_up(void **state)
 			.allocatable = total,
 			.memory_available_bytes = 100 * MIB,
 			.load_millis = -1 } };
-	placements = plane_placements_create(COUNTS_MS);
+	placements = plane_placements_create(COUNTS_MS, RENEWED_MS);
 	return 0;
 }
 
@@ -43,6 +44,32 @@ static void what_was_placed_since_the_report_counts(void **state)
 	assert_true(place(1000, &placement));
 	assert_true(place(1000, &placement));
 	assert_false(place(1000, &placement));
+}
+
+static void a_drone_whose_lease_should_have_been_renewed_comes_last(void **state)
+{
+	struct plane_store_drone both[] = { one, one };
+	struct plane_store_drones two = { 2, both };
+	struct plane_placement placement;
+	both[1].id = 8;
+	both[0].lease_epoch = both[1].lease_epoch = 1;
+	both[0].silent_ms = RENEWED_MS + 1;
+	both[1].silent_ms = RENEWED_MS;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(
+			plane_placements_choose(placements, &two, &asked, 1, 1000, &placement), 1);
+	/* rather there than nowhere */
+	assert_int_equal(plane_placements_choose(placements, &two, &asked, 1, 1000, &placement), 0);
+}
+
+static void a_drone_without_a_lease_is_not_silent(void **state)
+{
+	struct plane_placement placement;
+	struct plane_store_drone both[] = { one, one };
+	struct plane_store_drones two = { 2, both };
+	both[0].silent_ms = 10 * RENEWED_MS;
+	both[1].resources.reserved.memory_bytes = 10 * MIB;
+	assert_int_equal(plane_placements_choose(placements, &two, &asked, 2, 1000, &placement), 0);
 }
 
 static void what_was_not_stored_counts_no_more(void **state)
@@ -120,6 +147,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(what_was_placed_since_the_report_counts),
+		CASE(a_drone_whose_lease_should_have_been_renewed_comes_last),
+		CASE(a_drone_without_a_lease_is_not_silent),
 		CASE(what_was_not_stored_counts_no_more),
 		CASE(a_report_that_knows_of_it_counts_instead),
 		CASE(what_is_not_stored_yet_is_not_taken_for_told),

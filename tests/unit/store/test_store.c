@@ -317,6 +317,11 @@ static void a_connect_gives_a_token_of_the_holder_or_drones(void **state)
 	assert_int_equal(found.drones.entries[0].id, drone);
 	assert_int_equal(found.drones.entries[0].last_local_time_ms, 77);
 	plane_store_drones_finish(&found.drones);
+	pass_ms(5000);
+	found = connect_key("k", "t", "tok-0");
+	int64_t silent_ms = found.drones.entries[0].silent_ms;
+	assert_true(silent_ms >= 5000 && silent_ms < 45000);
+	plane_store_drones_finish(&found.drones);
 	assert_int_equal(spawn("b1", "k", NULL), 0);
 	found = connect_key("k", "t", "tok-1");
 	assert_true(found.key.is_found && found.key.is_live && found.has_token);
