@@ -136,8 +136,8 @@ static void announce(struct attempt *attempt, const struct plane_store_drone *dr
 	struct plane_backend_state state = { .status = PLANE_SCHEDULED };
 	plane_placements_confirm(
 		controller->placements, &attempt->placement, spawned->fencing_token);
-	plane_placing_announce(
-		controller, backend, drone->id, action_id, attempt->asked_at_ms, spawned->message);
+	plane_hub_publish_action(controller->hub, backend, action_id, drone->id,
+		attempt->asked_at_ms, spawned->message);
 	plane_hub_publish_state(controller->hub, backend, &state, spawned->time_ms);
 	plane_info_backend(backend, "scheduled on %s", drone->name);
 }

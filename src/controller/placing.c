@@ -25,13 +25,6 @@ void plane_placing_lease(struct plane_controller *controller, const struct plane
 	*lease_ms = constants->expire_ms;
 }
 
-void plane_placing_announce(struct plane_controller *controller, const char *backend,
-	int64_t drone_id, const char *action_id, int64_t asked_at_ms, char *owned_message)
-{
-	plane_hub_publish_action(
-		controller->hub, backend, action_id, drone_id, asked_at_ms, owned_message);
-}
-
 void plane_placing_where(const struct plane_controller *controller, const char *cluster,
 	const char *pool, struct plane_store_connect *look)
 {

@@ -10,11 +10,6 @@
 void plane_placing_lease(struct plane_controller *controller, const struct plane_store_drone *drone,
 	struct plane_deadlines *deadlines, int64_t *lease_ms);
 
-/** Orders the start: the drone's session hears of it, here or where it is connected. `asked_at_ms`
- *  (boot clock): before the store was asked to store the order. */
-void plane_placing_announce(struct plane_controller *controller, const char *backend,
-	int64_t drone_id, const char *action_id, int64_t asked_at_ms, char *owned_message);
-
 /** Where drones may be looked for, into `look`; the rest of it is the caller's. */
 void plane_placing_where(const struct plane_controller *controller, const char *cluster,
 	const char *pool, struct plane_store_connect *look);

@@ -92,8 +92,8 @@ static int move_to(const struct refusal *refusal, const struct plane_store_drone
 		return result;
 	}
 	plane_placements_confirm(controller->placements, placement, spawned.fencing_token);
-	plane_placing_announce(
-		controller, order.backend, drone->id, action_id, asked_at_ms, spawned.message);
+	plane_hub_publish_action(
+		controller->hub, order.backend, action_id, drone->id, asked_at_ms, spawned.message);
 	plane_metrics_add(&controller->metrics, PLANE_METRIC_MOVED, 1);
 	plane_info_backend(order.backend, "refused by %s (%s): scheduled on %s", refusal->drone,
 		refusal->reason, drone->name);
